@@ -1,0 +1,148 @@
+/*
+ * The journal: a circular byte log on the device, addressed by LSN.
+ *
+ * An LSN is a byte address in an endless log; byte L lies at offset L modulo the
+ * journal's size.  LSNs are never reset or issued twice in a volume's life.
+ * Records are appended to a ring in memory (journal_append) and written out in
+ * whole blocks by whoever first asks for durability (journal_sync): all that wait
+ * share one write and one flush, and no block is written twice, because a flush
+ * ends with a PAD record up to the next block boundary.
+ *
+ *    tail            durable        written         end
+ *     |  checkpointed |  on disk,   |  in the ring  |
+ *     |  soon: freed  |  flushed    |  only         |
+ *
+ * Durability levels (journal_level):
+ *   LOSSY    appended to memory of this process;
+ *   PROCESS  survives the death of this process: the ring lies in shared memory
+ *            (see journal_ring.h) and is picked up by the next open in this boot;
+ *   SYNC     survives power loss.
+ *
+ * Space: a record may be appended only with credit (journal_reserve), taken before
+ * the caller holds anything others could wait for, so journal_append cannot fail.
+ *
+ * Errors: a failed journal write or flush is final; every later sync answers the
+ * same error and journal_error() tells it.
+ *
+ * Threads: everything but open, close and read may be called from any thread.
+ */
+#ifndef HOLTFS_JOURNAL_JOURNAL_H
+#define HOLTFS_JOURNAL_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "device/device.h"
+#include "format/format.h"
+
+typedef uint64_t lsn_t;
+
+struct journal;
+
+enum journal_level { JOURNAL_LOSSY, JOURNAL_PROCESS, JOURNAL_SYNC };
+
+struct journal_place {
+	struct device *device;
+	uint64_t offset; /* of the journal on the device */
+	uint64_t bytes;	 /* whole blocks */
+	uint8_t uuid[UUID_BYTES];
+};
+
+struct journal_options {
+	struct journal_place place;
+	lsn_t start;	   /* where to append: block aligned; tail = durable = start */
+	uint64_t open_id;  /* of this open, as in the superblock */
+	uint32_t ring_bytes; /* power of two, at least 256 KiB; 0: default (4 MiB) */
+	bool is_shared;	   /* keep the ring in shared memory (level PROCESS) */
+};
+
+/* Not for a volume opened read-only. */
+int journal_open(const struct journal_options *options, struct journal **ret);
+
+/* Does not sync.  Removes the shared ring if @is_clean. */
+void journal_close(struct journal *journal, bool is_clean); /* NULL allowed */
+
+/* The ring really is in shared memory (level PROCESS holds). */
+bool journal_is_shared(const struct journal *journal);
+
+/*
+ * Takes credit for one record with a body of @body_bytes.  -EAGAIN: the log has no
+ * room until a checkpoint has moved the tail (ask the store for one, then
+ * journal_wait_room).  -E2BIG: larger than JOURNAL_RECORD_MAX or half the journal.
+ * Credit not used by an append goes back with journal_unreserve.
+ */
+int journal_reserve(struct journal *journal, uint32_t body_bytes);
+void journal_unreserve(struct journal *journal, uint32_t body_bytes);
+
+/* Sleeps until the tail moved past @seen_tail or an error is set. */
+void journal_wait_room(struct journal *journal, lsn_t seen_tail);
+lsn_t journal_tail(struct journal *journal);
+
+/*
+ * Appends a record made of @count pieces; total must be what was reserved.
+ * Returns the record's LSN and, in @ret_end, the LSN after it (what to sync to).
+ * The order of appends is the order of replay: callers hold the latches of what
+ * the record changes.  If the ring is full the append writes older bytes out first;
+ * that is the only thing it waits for.
+ */
+lsn_t journal_append(struct journal *journal, enum journal_type type,
+    const struct iovec *body, int count, lsn_t *ret_end);
+
+/*
+ * Returns when everything below @lsn is durable at @level.  With JOURNAL_SYNC all
+ * callers that wait share one write and flush (group commit, DeWitt et al.,
+ * SIGMOD 1984).  0 or the sticky error.
+ */
+int journal_sync(struct journal *journal, lsn_t lsn, enum journal_level level);
+
+lsn_t journal_end(struct journal *journal);     /* next LSN */
+lsn_t journal_durable(struct journal *journal); /* all below survives power loss */
+int journal_error(struct journal *journal);     /* 0 or the sticky -errno */
+
+/*
+ * For a checkpoint: pads the log to a block boundary, makes nothing durable, and
+ * returns the LSN of that boundary.  Called with all transactions held back.
+ */
+lsn_t journal_cut(struct journal *journal);
+
+/* A checkpoint at @lsn is on disk: bytes below may be overwritten. */
+void journal_set_tail(struct journal *journal, lsn_t lsn);
+
+struct journal_counters {
+	uint64_t records, record_bytes, writes, write_bytes, syncs, waits;
+	uint64_t used_bytes, capacity_bytes; /* tail..end, and of the log */
+};
+void journal_counters(struct journal *journal, struct journal_counters *ret);
+
+/* ---- reading ------------------------------------------------------------ */
+
+/*
+ * Called for each BATCH record in order.  A result other than 0 ends the reading:
+ * JOURNAL_STOP quietly, as if the record had not verified; negative as an error.
+ */
+#define JOURNAL_STOP 1
+typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
+    const void *body, uint32_t body_bytes);
+
+/*
+ * Reads the log from @from (a checkpoint's LSN) to its end: the first record that
+ * does not verify, for whatever reason.  If a record that does not verify lies
+ * before an LSN that a MARK in the log says was durable, that is damage, not an
+ * end: -EUCLEAN, with the LSN in @ret_end.  Bytes of a shared ring left by a dead
+ * process of this boot (same UUID, @open_id) continue the log on disk.
+ *
+ * known_durable, as passed to the visitor, is the highest LSN that any MARK seen in
+ * the whole log names; reading therefore runs over the log twice internally.
+ */
+int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    journal_visit_fn visit, void *ctx, lsn_t *ret_end);
+
+/* Fills the journal with zeros, once, at mkfs: later writes then never make the
+ * host commit metadata of its own. */
+int journal_format(const struct journal_place *place);
+
+/* Removes a shared ring left for this volume, if any. */
+void journal_forget_ring(const uint8_t uuid[UUID_BYTES]);
+
+#endif

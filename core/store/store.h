@@ -1,0 +1,204 @@
+/*
+ * The store: an ordered, transactional map from byte strings to byte strings that
+ * lives in one volume.  This is the engine as the file layer sees it; holt.h puts
+ * the public face on it.
+ *
+ * Keys are 1..STORE_KEY_MAX bytes of any value, ordered as memcmp orders them, a
+ * prefix before its extensions.  Values are 0..STORE_VALUE_MAX bytes.
+ *
+ * A *batch* is a transaction: all of it or nothing, for readers of single keys, for
+ * recovery, and in the order of the journal.  A store_commit() that returned 0 has
+ * been applied and logged; store_sync() makes it durable.
+ *
+ * Besides keys a batch may name runs of data blocks that it puts to use or frees;
+ * core/space hears of them when the batch is applied, now or in recovery.
+ *
+ * Crash: the store reopens as some prefix of the committed batches that contains
+ * every synced one.
+ *
+ * Errors: 0 or -errno.  -EUCLEAN: damaged bytes on disk, logged with their place.
+ * -EROFS: opened read-only, or turned read-only by an earlier failure of journal or
+ * checkpoint (store_error() says which).  -ENOSPC: no room for the change; nothing
+ * was changed.
+ *
+ * Threads: every function may be called from any thread; a batch or cursor belongs
+ * to one thread at a time.
+ */
+#ifndef HOLTFS_STORE_STORE_H
+#define HOLTFS_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "device/device.h"
+#include "format/format.h"
+#include "journal/journal.h"
+#include "pool/pool.h"
+#include "space/space.h"
+
+struct store;
+struct store_batch;
+struct store_cursor;
+
+#define STORE_KEY_MAX 65534u
+#define STORE_VALUE_MAX (128u * 1024)
+
+/* ---- life ---------------------------------------------------------------- */
+
+struct store_format_options {
+	uint8_t uuid[UUID_BYTES];
+	char label[LABEL_BYTES];
+	uint64_t journal_bytes; /* 0: 1/64 of the device, 8..256 MiB */
+};
+
+#define STORE_DEVICE_MIN (16ull * 1024 * 1024)
+
+/* Writes an empty store to the device, both superblocks last.  -ENOSPC: the device
+ * is smaller than STORE_DEVICE_MIN. */
+int store_format(struct device *device, const struct store_format_options *options);
+
+struct store_options {
+	uint64_t cache_bytes; /* memory for frames; 0: 256 MiB; at least 8 MiB */
+	bool is_read_only;
+	bool is_memory_only;  /* no journal, nothing ever written: in-memory store */
+	bool has_shared_ring; /* journal level PROCESS */
+	bool no_threads;      /* checkpoints only when asked or forced (tests) */
+};
+
+/*
+ * Opens the store on @device, recovering it if it was not closed.  The device goes
+ * over to the store on success.  -EMEDIUMTYPE: not a holtfs volume;
+ * -EPROTONOSUPPORT: another format version or an unknown incompatible feature;
+ * -EUCLEAN: damaged.  Each is logged with its reason.  A read-only open recovers in
+ * memory and writes nothing.
+ */
+int store_open(struct device *device, const struct store_options *options, struct store **ret);
+
+/* A last checkpoint, then the superblock marked clean.  The store is gone whatever
+ * the result; an error means that what was not synced may be lost. */
+int store_close(struct store *store); /* NULL allowed */
+
+/* Gone without a checkpoint, as if the process had died.  For tests. */
+void store_abandon(struct store *store);
+
+/* ---- reading -------------------------------------------------------------- */
+
+/*
+ * Copies the value to @value (at most @capacity bytes); @ret_bytes is its length.
+ * -ENOENT; -ERANGE if it does not fit, with @ret_bytes set.  @ret_version (may be
+ * NULL) is the value's version: unequal for any two writes in the volume's life.
+ */
+int store_get(struct store *store, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
+
+/*
+ * A cursor walks keys upwards.  It holds no latch between calls and sees each key
+ * present during the whole walk exactly once; it is not a snapshot.  Keys and values
+ * returned stay valid until the next call on the cursor.
+ */
+int store_cursor_open(struct store *store, struct store_cursor **ret);
+void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
+
+/* Positions before the first key >= @key, or > @key if @is_after. */
+void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after);
+
+struct store_item {
+	const uint8_t *key;
+	const uint8_t *value;
+	uint32_t key_bytes;
+	uint32_t value_bytes;
+	uint64_t version;
+};
+
+/* Keys that do not begin with @prefix end the walk: -ENOENT. */
+int store_cursor_next(struct store_cursor *cursor, const void *prefix,
+    uint32_t prefix_bytes, struct store_item *ret);
+
+/* ---- writing -------------------------------------------------------------- */
+
+int store_batch_create(struct store *store, struct store_batch **ret);
+void store_batch_reset(struct store_batch *batch); /* empty, memory kept */
+void store_batch_destroy(struct store_batch *batch); /* NULL allowed */
+
+/*
+ * Adding to a batch copies what is passed.  Errors (-ENAMETOOLONG, -E2BIG, -ENOMEM)
+ * stick to the batch: store_commit() answers the first, so callers need not check
+ * each call.  A key may be named once in a batch, except that a guard may name it
+ * too; keys of puts, deletes and guards lie outside the batch's own moves and drops.
+ */
+void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_bytes,
+    const void *value, uint32_t value_bytes);
+void store_batch_delete(struct store_batch *batch, const void *key, uint32_t key_bytes); /* absent: no error */
+
+/* Guards: the commit answers -EEXIST / -ENOENT / -ESTALE and changes nothing. */
+void store_batch_require_absent(struct store_batch *batch, const void *key, uint32_t key_bytes);
+void store_batch_require_present(struct store_batch *batch, const void *key, uint32_t key_bytes);
+void store_batch_require_version(struct store_batch *batch, const void *key,
+    uint32_t key_bytes, uint64_t version);
+
+/*
+ * Every key that begins with @src begins with @dst instead.  Cost does not depend
+ * on how many there are.  If no key begins with @src the move does nothing.  The
+ * commit answers -EEXIST if a key begins with @dst; -EINVAL if one prefix begins
+ * with the other.
+ */
+void store_batch_move_prefix(struct store_batch *batch, const void *src,
+    uint32_t src_bytes, const void *dst, uint32_t dst_bytes);
+
+/*
+ * Puts data blocks to use, whose content is already on the device.  @checksums holds
+ * one checksum per block, seeded with the volume's (store_block_checksum): recovery
+ * treats a record whose data did not reach the disk as the end of the log.
+ */
+void store_batch_use_blocks(struct store_batch *batch, uint64_t block, uint32_t count,
+    const uint32_t *checksums);
+void store_batch_free_blocks(struct store_batch *batch, uint64_t block, uint32_t count);
+
+/*
+ * Applies and logs the batch.  @ret_lsn (may be NULL): what to pass to store_sync().
+ * May load frames, wait for memory, or wait for a checkpoint to make room in log or
+ * space.  The batch may be reset and used again.
+ */
+int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn);
+
+/* Everything committed up to @lsn is durable at @level. */
+int store_sync(struct store *store, lsn_t lsn, enum journal_level level);
+
+/* LSN after the newest commit. */
+lsn_t store_end_lsn(struct store *store);
+
+/* ---- upkeep ---------------------------------------------------------------- */
+
+/* Writes all changed frames and moves the log's tail.  Frees resting blocks. */
+int store_checkpoint(struct store *store);
+
+/* 0, or the error that made the store read-only. */
+int store_error(struct store *store);
+bool store_is_read_only(struct store *store);
+
+/* What the file layer shares with the store. */
+struct device *store_device(struct store *store);
+struct pool *store_pool(struct store *store);
+struct space *store_space(struct store *store);
+const struct superblock *store_superblock(struct store *store); /* as at open */
+
+/* The checksum of a 4 KiB data block in this volume, seeded with its UUID. */
+uint32_t store_block_checksum(struct store *store, const void *data);
+
+/* Leases a slot from the pool for the file layer; checkpoints and waits if all are
+ * dirty.  Called with no latch or batch under way. */
+int store_lease_slot(struct store *store, uint32_t *ret_slot);
+
+/* Allocates data blocks; waits for a checkpoint if resting blocks would help. */
+int store_alloc_blocks(struct store *store, uint32_t want, struct space_run *ret);
+
+struct store_counters {
+	uint64_t gets, cursors, commits, puts, deletes, moves;
+	uint64_t frame_loads, splits, merges, frames_dropped, checkpoints;
+	uint64_t frames_written, restarts, replayed_records, cow_copies;
+	uint64_t tree_frames;
+	uint64_t dirty_frames;
+};
+void store_counters(struct store *store, struct store_counters *ret);
+
+#endif
