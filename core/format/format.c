@@ -28,6 +28,9 @@ AT(struct superblock, user_root, 224);
 AT(struct superblock, frame_id_end, 240);
 AT(struct superblock, reserved, 248);
 
+_Static_assert(VOLUME_BYTES_MAX == MAP_ENTRIES_MAX * FRAME_BYTES,
+    "the maps and the volume's limit disagree");
+
 SIZE(struct map_root, 16);
 SIZE(struct map_pointer, 16);
 SIZE(struct manifest_entry, 16);

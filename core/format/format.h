@@ -21,6 +21,10 @@
 #define FRAME_BYTES (512u * 1024)
 #define FRAME_BLOCKS (FRAME_BYTES / BLOCK_BYTES) /* 128 */
 
+/* A smaller volume has no room for its journal, a larger one is not mapped. */
+#define VOLUME_BYTES_MIN (16ull * 1024 * 1024)
+#define VOLUME_BYTES_MAX (254ull * 254 * 254 * FRAME_BYTES) /* MAP_ENTRIES_MAX */
+
 #define UUID_BYTES 16
 #define LABEL_BYTES 64 /* with the terminating NUL */
 

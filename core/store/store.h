@@ -51,7 +51,7 @@ struct store_format_options {
 	uint64_t journal_bytes; /* 0: 1/64 of the device, 8..256 MiB */
 };
 
-#define STORE_DEVICE_MIN (16ull * 1024 * 1024)
+#define STORE_DEVICE_MIN VOLUME_BYTES_MIN
 
 /* Writes an empty store to the device, both superblocks last.  -ENOSPC: the device
  * is smaller than STORE_DEVICE_MIN. */
