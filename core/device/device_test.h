@@ -11,6 +11,7 @@
  * recording: a memory device of @bytes that keeps a log of all writes and flushes.
  * The log's events are numbered from 0.  Writes between two flushes are unordered:
  * after a power cut any subset of them may be there, each whole, absent, or torn.
+ * A discard is logged as a write of bytes that nobody chose (0xd5).
  */
 int device_open_recording(uint64_t bytes, struct device **ret);
 
@@ -26,7 +27,8 @@ enum recording_tear { RECORDING_WHOLE, RECORDING_TEAR_512, RECORDING_TEAR_4096 }
  * A new memory device with what the disk may hold after power loss just before
  * event @cut: all writes before the last flush preceding @cut, and of the later
  * ones those that a generator seeded with @seed picks (seed 0: none; UINT64_MAX:
- * all), torn at multiples of the given size if asked.
+ * all), torn at multiples of the given size if asked.  @cut may be the event count.
+ * The same content for the same log, @cut, @seed and @tear.
  */
 int recording_cut(struct device *device, uint32_t cut, uint64_t seed,
     enum recording_tear tear, struct device **ret);
@@ -35,7 +37,9 @@ int recording_cut(struct device *device, uint32_t cut, uint64_t seed,
 int device_open_copy(struct device *from, struct device **ret);
 
 /*
- * faulty: passes everything on to @inner (which it owns) until told otherwise.
+ * faulty: passes everything on to @inner (which it owns) until told otherwise.  A
+ * new plan counts from 0 and forgets a failed flush, as opening the volume again
+ * would.
  */
 struct faulty_plan {
 	/* Fail the Nth from now with @error, 0: never; all later ones too if sticky. */
@@ -50,7 +54,7 @@ void faulty_set_plan(struct device *device, const struct faulty_plan *plan);
 /* Operations seen since the last set_plan, to enumerate every N. */
 void faulty_seen(struct device *device, uint64_t *reads, uint64_t *writes, uint64_t *flushes);
 
-/* Flips a bit on the device underneath. */
+/* Flips a bit on the device underneath; nothing counts, logs or fails it. */
 int device_flip_bit(struct device *device, uint64_t offset, unsigned bit);
 
 #endif
