@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What ./run and ./check share: the packages and the build.  Sourced by bash.
 #
 # Everything a fresh Debian or Ubuntu machine lacks is installed in one go; on a
@@ -41,6 +42,7 @@ missing_packages() {
   done
 }
 
+# shellcheck disable=SC2034 # for the scripts that source this
 build_needs=(
   gcc=gcc make=make autoreconf=autoconf automake=automake pkg-config=pkg-config
   git=git ld=binutils cp=coreutils find=findutils
