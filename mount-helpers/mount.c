@@ -6,7 +6,7 @@
  * Options fall into three kinds:
  *
  *   dropped  they speak to mount(8), to systemd or to the reader of fstab (noauto,
- *            nofail, user, x-*), or name what FUSE decides by itself (relatime)
+ *            nofail, user, x-*), or name what FUSE decides by itself (lazytime)
  *   remount  nothing to mount: handed back to mount(8) as "mount -i", which asks the
  *            kernel alone; a second daemon would only find the volume in use
  *   passed   everything else
@@ -67,10 +67,9 @@ static bool is_dropped(const char *name, size_t len)
 {
 	static const char *const dropped[] = {
 	    "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser",
-	    "users", "nousers", "owner", "noowner", "group", "nogroup", "relatime",
-	    "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
-	    "atime", "diratime", "nodiratime", "silent", "loud", "iversion",
-	    "noiversion", "mand", "nomand",
+	    "users", "nousers", "owner", "noowner", "group", "nogroup",
+	    "strictatime", "lazytime", "nolazytime", "silent", "loud",
+	    "iversion", "noiversion", "mand", "nomand",
 	};
 
 	for (size_t i = 0; i < ARRAY_COUNT(dropped); i++)

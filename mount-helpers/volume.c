@@ -112,7 +112,7 @@ static int choose_size(struct volume *volume, uint64_t asked)
 		    volume->path);
 		return -EINVAL;
 	}
-	return check_size(volume->path, asked ? asked : volume->bytes);
+	return asked ? 0 : check_size(volume->path, volume->bytes);
 }
 
 /* ---- what is there ----------------------------------------------------------- */
@@ -167,16 +167,12 @@ static int look_at_existing(struct volume *volume, const struct stat *st,
 static int create_file(struct volume *volume, uint64_t bytes)
 {
 	cleanup_fd int fd = -1;
-	int err;
 
 	if (!bytes) {
 		cli_error("%s: no such file; to create it say how large (-s SIZE)",
 		    volume->path);
 		return -ENOENT;
 	}
-	err = check_size(volume->path, bytes);
-	if (err)
-		return err;
 	/* What lies in a volume belongs to many; the volume to who made it. */
 	fd = open(volume->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -266,8 +262,10 @@ int volume_prepare(const char *path, uint64_t bytes, bool is_forced,
 {
 	struct volume volume = {.path = path};
 	struct stat st;
-	int err;
+	int err = bytes ? check_size(path, bytes) : 0;
 
+	if (err)
+		return err;
 	bytes = round_down(bytes, BLOCK_BYTES);
 	if (stat(path, &st) == 0) {
 		err = look_at_existing(&volume, &st, bytes, is_forced);

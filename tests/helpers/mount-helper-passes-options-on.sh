@@ -27,7 +27,7 @@ note "words of mount(8), fstab(5) and systemd go no further"
 expect_exit 42 mount.holtfs volume directory -n -s -t holtfs \
   -o defaults,noauto,nofail,_netdev,user,x-systemd.automount,X-a=b,comment=hello,ro
 expect_equal "$(cat output)" "<holtfs><volume><directory><-o><ro>" "command"
-expect_exit 42 mount.holtfs volume directory -o relatime,strictatime,lazytime,diratime,atime
+expect_exit 42 mount.holtfs volume directory -o strictatime,lazytime,silent
 expect_equal "$(cat output)" "<holtfs><volume><directory>" "command"
 expect_exit 42 mount.holtfs volume directory -o noatime -o ,,allow_other, -o users
 expect_equal "$(cat output)" "<holtfs><volume><directory><-o><noatime,allow_other>" "command"
