@@ -21,8 +21,9 @@
  * Space: a record may be appended only with credit (journal_reserve), taken before
  * the caller holds anything others could wait for, so journal_append cannot fail.
  *
- * Errors: a failed journal write or flush is final; every later sync answers the
- * same error and journal_error() tells it.
+ * Errors: a failed journal write or flush is final; every later sync and reserve
+ * answers the same error and journal_error() tells it.  Appends with credit in hand
+ * still return, but reach no disk.
  *
  * Threads: everything but open, close and read may be called from any thread.
  */
@@ -53,29 +54,42 @@ struct journal_options {
 	struct journal_place place;
 	lsn_t start;	   /* where to append: block aligned; tail = durable = start */
 	uint64_t open_id;  /* of this open, as in the superblock */
-	uint32_t ring_bytes; /* power of two, at least 256 KiB; 0: default (4 MiB) */
-	bool is_shared;	   /* keep the ring in shared memory (level PROCESS) */
+	/* Power of two, at least 256 KiB; 0: default (4 MiB).  Never larger than the
+	 * journal.  Twice the longest record that can be appended. */
+	uint32_t ring_bytes;
+	bool is_shared; /* keep the ring in shared memory (level PROCESS) */
 };
 
-/* Not for a volume opened read-only. */
+/*
+ * Not for a volume opened read-only.  With @is_shared an old ring of the volume is
+ * thrown away: its content must have been recovered and checkpointed before.  If
+ * shared memory is not to be had that is logged and the ring is private; level
+ * PROCESS then writes the log out without flushing it.  -EINVAL: the journal is
+ * smaller than 64 KiB, or something is not aligned.
+ */
 int journal_open(const struct journal_options *options, struct journal **ret);
 
 /* Does not sync.  Removes the shared ring if @is_clean. */
 void journal_close(struct journal *journal, bool is_clean); /* NULL allowed */
 
-/* The ring really is in shared memory (level PROCESS holds). */
+/* The ring really is in shared memory: level PROCESS costs nothing. */
 bool journal_is_shared(const struct journal *journal);
 
 /*
  * Takes credit for one record with a body of @body_bytes.  -EAGAIN: the log has no
  * room until a checkpoint has moved the tail (ask the store for one, then
- * journal_wait_room).  -E2BIG: larger than JOURNAL_RECORD_MAX or half the journal.
- * Credit not used by an append goes back with journal_unreserve.
+ * journal_wait_room).  -E2BIG: more than journal_body_max().  Credit not used by an
+ * append goes back with journal_unreserve.
  */
 int journal_reserve(struct journal *journal, uint32_t body_bytes);
 void journal_unreserve(struct journal *journal, uint32_t body_bytes);
 
-/* Sleeps until the tail moved past @seen_tail or an error is set. */
+/* The longest body of a record: with its header JOURNAL_RECORD_MAX, half the ring or
+ * a quarter of the journal, whichever is least. */
+uint32_t journal_body_max(const struct journal *journal);
+
+/* Sleeps until the tail moved past @seen_tail or an error is set; returns early when
+ * credit came back since the last -EAGAIN.  Callers try to reserve again. */
 void journal_wait_room(struct journal *journal, lsn_t seen_tail);
 lsn_t journal_tail(struct journal *journal);
 
@@ -110,7 +124,10 @@ lsn_t journal_cut(struct journal *journal);
 void journal_set_tail(struct journal *journal, lsn_t lsn);
 
 struct journal_counters {
-	uint64_t records, record_bytes, writes, write_bytes, syncs, waits;
+	uint64_t records, record_bytes; /* appended, without MARKs and PADs */
+	uint64_t writes, write_bytes;	/* requests to the device */
+	uint64_t syncs;			/* device flushes */
+	uint64_t waits;			/* syncs that waited for another's flush */
 	uint64_t used_bytes, capacity_bytes; /* tail..end, and of the log */
 };
 void journal_counters(struct journal *journal, struct journal_counters *ret);
@@ -119,7 +136,8 @@ void journal_counters(struct journal *journal, struct journal_counters *ret);
 
 /*
  * Called for each BATCH record in order.  A result other than 0 ends the reading:
- * JOURNAL_STOP quietly, as if the record had not verified; negative as an error.
+ * JOURNAL_STOP quietly, with the record's LSN as the end; negative as an error.  The
+ * body is aligned to 8 bytes and valid during the call.
  */
 #define JOURNAL_STOP 1
 typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
@@ -133,7 +151,8 @@ typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_dur
  * process of this boot (same UUID, @open_id) continue the log on disk.
  *
  * known_durable, as passed to the visitor, is the highest LSN that any MARK seen in
- * the whole log names; reading therefore runs over the log twice internally.
+ * the whole log names, at least @from; reading therefore runs over the log twice
+ * internally.  @visit may be NULL: only the end is looked for.
  */
 int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
     journal_visit_fn visit, void *ctx, lsn_t *ret_end);

@@ -1,0 +1,307 @@
+/*
+ * Reading the log after a crash.
+ *
+ *     from                          end                         from + log bytes
+ *      | MARK BATCH PAD | MARK BATCH | ?  |    |    |    |    |    |
+ *      |---- every record verifies --|    ^    ^    ^    ^    ^
+ *                                         only MARKs are looked for,
+ *                                         at block boundaries
+ *
+ * The first pass walks from record to record to the first that does not verify, and
+ * then on from block to block, for one lap: a MARK found there that names an LSN
+ * behind the end proves that what is missing had been flushed.  Then the log is
+ * damaged, and not merely cut short by a crash.  A MARK that verifies is of this
+ * volume and this lap (journal_format.c), so nothing stale can accuse the log.  The
+ * second pass shows the records to the visitor.
+ *
+ * Bytes come from two places.  Below the `written` of a ring that a dead process
+ * left in shared memory, and always without one, from the device; from there on
+ * from the ring.  One record may have parts from both.
+ *
+ * All of this is input from outside: no length is believed before it is bounded by
+ * the lap and by JOURNAL_RECORD_MAX, and pads and marks are records like others;
+ * nothing is skipped or guessed.
+ */
+#include "config.h"
+
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define CHUNK_BYTES (1024u * 1024)
+
+/* A window [start, start + bytes) of the log, whole blocks, in memory. */
+struct reader {
+	const struct journal_place *place;
+	uint64_t seed;
+	lsn_t limit; /* one lap from where reading began */
+	struct journal_ring ring;
+	lsn_t ring_from; /* bytes from here on come from the ring; else limit */
+	lsn_t ring_to;	 /* and are zeros from here on */
+
+	uint8_t *window;
+	uint32_t capacity;
+	lsn_t start;
+	uint32_t bytes;
+
+	lsn_t known_durable; /* the highest that a MARK named */
+};
+
+/* ---- bytes ------------------------------------------------------------------- */
+
+static int read_device(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
+{
+	while (bytes > 0) {
+		uint64_t until_wrap = reader->place->bytes - lsn % reader->place->bytes;
+		uint32_t run = (uint32_t)min_of(bytes, until_wrap);
+		int err = device_read(reader->place->device, to, run,
+		    place_offset(reader->place, lsn));
+
+		if (err)
+			return err;
+		to += run;
+		lsn += run;
+		bytes -= run;
+	}
+	return 0;
+}
+
+static void read_ring(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
+{
+	uint64_t there = lsn < reader->ring_to ? reader->ring_to - lsn : 0;
+
+	there = min_of(there, bytes);
+	if (there)
+		memcpy(to, journal_ring_at(&reader->ring, lsn), there);
+	memset(to + there, 0, bytes - there);
+}
+
+static int grow_window(struct reader *reader, uint32_t bytes)
+{
+	uint8_t *window;
+
+	if (bytes <= reader->capacity)
+		return 0;
+	window = aligned_alloc(DEVICE_ALIGN, bytes);
+	if (!window)
+		return -ENOMEM;
+	free(reader->window);
+	reader->window = window;
+	reader->capacity = bytes;
+	return 0;
+}
+
+/* Moves the window so that it holds at least [@lsn, @lsn + @bytes). */
+static int fill_window(struct reader *reader, lsn_t lsn, uint32_t bytes)
+{
+	lsn_t start = round_down(lsn, BLOCK_BYTES);
+	lsn_t end = max_of(round_up(lsn + bytes, BLOCK_BYTES), start + CHUNK_BYTES);
+	uint64_t from_device;
+	int err;
+
+	end = min_of(end, reader->limit);
+	reader->bytes = 0;
+	err = grow_window(reader, (uint32_t)(end - start));
+	if (err)
+		return err;
+	from_device = start < reader->ring_from ? min_of(end, reader->ring_from) - start : 0;
+	err = read_device(reader, reader->window, start, from_device);
+	if (err)
+		return err;
+	if (start + from_device < end)
+		read_ring(reader, reader->window + from_device, start + from_device,
+		    end - start - from_device);
+	reader->start = start;
+	reader->bytes = (uint32_t)(end - start);
+	return 0;
+}
+
+/* @bytes of log at @lsn, valid until the next call; they end before the limit. */
+static int get_bytes(struct reader *reader, lsn_t lsn, uint32_t bytes, const void **ret)
+{
+	if (lsn < reader->start || lsn + bytes > reader->start + reader->bytes) {
+		int err = fill_window(reader, lsn, bytes);
+
+		if (err)
+			return err;
+	}
+	*ret = reader->window + (lsn - reader->start);
+	return 0;
+}
+
+/* ---- records ------------------------------------------------------------------- */
+
+/* -ENOENT: no record verifies at @lsn. */
+static int get_record(struct reader *reader, lsn_t lsn, const struct journal_record **ret)
+{
+	const void *bytes;
+	int err;
+
+	if (lsn + RECORD_HEADER_BYTES > reader->limit)
+		return -ENOENT;
+	err = get_bytes(reader, lsn, RECORD_HEADER_BYTES, &bytes);
+	if (err)
+		return err;
+	if (!journal_record_is_plausible(bytes, lsn, reader->limit))
+		return -ENOENT;
+	err = get_bytes(reader, lsn, from_le32(((const struct journal_record *)bytes)->bytes), &bytes);
+	if (err)
+		return err;
+	if (!journal_record_is_intact(bytes, reader->seed))
+		return -ENOENT;
+	*ret = bytes;
+	return 0;
+}
+
+static lsn_t record_end(const struct journal_record *record)
+{
+	return from_le64(record->lsn) + round_up(from_le32(record->bytes), JOURNAL_ALIGN);
+}
+
+static void note_mark(struct reader *reader, const struct journal_record *record)
+{
+	le64 known;
+
+	if (record->type != JOURNAL_MARK)
+		return;
+	memcpy(&known, record + 1, sizeof(known));
+	reader->known_durable = max_of(reader->known_durable, from_le64(known));
+}
+
+static int find_end(struct reader *reader, lsn_t from, lsn_t *ret_end)
+{
+	const struct journal_record *record;
+	lsn_t lsn = from;
+	int err;
+
+	while ((err = get_record(reader, lsn, &record)) == 0) {
+		note_mark(reader, record);
+		lsn = record_end(record);
+	}
+	if (err != -ENOENT)
+		return err;
+	*ret_end = lsn;
+	return 0;
+}
+
+/* Looks for MARKs beyond the end. */
+static int scan_marks(struct reader *reader, lsn_t end)
+{
+	lsn_t lsn = round_down(end, BLOCK_BYTES) + BLOCK_BYTES;
+
+	for (; lsn < reader->limit; lsn += BLOCK_BYTES) {
+		const struct journal_record *record;
+		const void *bytes;
+		int err = get_bytes(reader, lsn, RECORD_HEADER_BYTES, &bytes);
+
+		if (err)
+			return err;
+		record = bytes;
+		if (record->type == JOURNAL_MARK && get_record(reader, lsn, &record) == 0)
+			note_mark(reader, record);
+	}
+	return 0;
+}
+
+static int report_damage(const struct reader *reader, lsn_t end)
+{
+	log_error("journal: damaged at LSN %llu (byte %llu of the volume): the log was "
+		  "durable up to LSN %llu",
+	    (unsigned long long)end,
+	    (unsigned long long)place_offset(reader->place, end),
+	    (unsigned long long)reader->known_durable);
+	return -EUCLEAN;
+}
+
+/* Shows the records of [@from, @end), all of which verified before. */
+static int visit_records(struct reader *reader, lsn_t from, lsn_t end,
+    journal_visit_fn visit, void *ctx, lsn_t *ret_end)
+{
+	const struct journal_record *record;
+	lsn_t lsn, next;
+
+	for (lsn = from; lsn < end; lsn = next) {
+		int err = get_record(reader, lsn, &record);
+
+		if (err) /* -ENOENT: the device does not read twice alike */
+			return err == -ENOENT ? -EIO : err;
+		next = record_end(record);
+		if (record->type != JOURNAL_BATCH)
+			continue;
+		err = visit(ctx, lsn, next, reader->known_durable, record + 1,
+		    from_le32(record->bytes) - RECORD_HEADER_BYTES);
+		if (err < 0)
+			return err;
+		if (err == JOURNAL_STOP)
+			break;
+	}
+	*ret_end = lsn;
+	return 0;
+}
+
+/* ---- all of it ------------------------------------------------------------------ */
+
+static int read_log(struct reader *reader, lsn_t from, journal_visit_fn visit,
+    void *ctx, lsn_t *ret_end)
+{
+	lsn_t end;
+	int err = find_end(reader, from, &end);
+
+	if (!err)
+		err = scan_marks(reader, end);
+	if (err)
+		return err;
+	if (end < reader->known_durable) {
+		*ret_end = end;
+		return report_damage(reader, end);
+	}
+	if (visit)
+		return visit_records(reader, from, end, visit, ctx, ret_end);
+	*ret_end = end;
+	return 0;
+}
+
+/* A ring whose bytes end before @from says nothing about what follows. */
+static int find_ring(struct reader *reader, lsn_t from, uint64_t open_id)
+{
+	int err = journal_ring_attach(reader->place->uuid, open_id, &reader->ring);
+
+	reader->ring_from = reader->limit;
+	reader->ring_to = reader->limit;
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	if (atomic_load(&reader->ring.header->published) < from)
+		return 0;
+	reader->ring_from = min_of(atomic_load(&reader->ring.header->written), reader->limit);
+	reader->ring_to = min_of(atomic_load(&reader->ring.header->published), reader->limit);
+	log_info("journal: going on from the ring in shared memory, LSN %llu to %llu",
+	    (unsigned long long)reader->ring_from, (unsigned long long)reader->ring_to);
+	return 0;
+}
+
+int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    journal_visit_fn visit, void *ctx, lsn_t *ret_end)
+{
+	struct reader reader = {
+	    .place = place,
+	    .seed = uuid_seed(place->uuid),
+	    .limit = from + place->bytes,
+	    .known_durable = from,
+	};
+	int err;
+
+	if (!journal_place_is_sane(place) || !is_aligned(from, BLOCK_BYTES) ||
+	    reader.limit < from)
+		return -EINVAL;
+	err = find_ring(&reader, from, open_id);
+	if (!err)
+		err = read_log(&reader, from, visit, ctx, ret_end);
+	free(reader.window);
+	journal_ring_release(&reader.ring);
+	return err;
+}
