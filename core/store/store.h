@@ -63,6 +63,8 @@ struct store_options {
 	bool is_memory_only;  /* no journal, nothing ever written: in-memory store */
 	bool has_shared_ring; /* journal level PROCESS */
 	bool no_threads;      /* checkpoints only when asked or forced (tests) */
+	bool keep_device;     /* the device stays the caller's: close and abandon leave
+				 it open */
 };
 
 /*
