@@ -1,0 +1,32 @@
+/*
+ * What the parts of the daemon share: one struct, handed to libfuse as user data.
+ */
+#ifndef HOLTFS_FUSE_DAEMON_H
+#define HOLTFS_FUSE_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/fs.h"
+#include "fuse/options.h"
+
+/* The oldest API level with all we call; libfuse keeps it for newer ones. */
+#define FUSE_USE_VERSION 34
+
+struct session;
+
+struct daemon {
+	/* Set at init. */
+	struct options options;
+	char *volume;	  /* absolute */
+	char *mountpoint; /* absolute */
+	struct fs *fs;
+	struct session *session;
+
+	/* Set while the first request is answered, by the one thread there is then. */
+	uint32_t kernel_init_flags; /* what the kernel offers, FUSE_* of linux/fuse.h */
+	bool is_initialised;
+	bool has_no_open; /* the kernel can do without OPEN and RELEASE */
+};
+
+#endif
