@@ -36,8 +36,9 @@
 #include "mount-helpers/cli.h"
 #include "mount-helpers/inspect.h"
 
-/* A killed owner's lock goes away when its last I/O has drained. */
-#define LOCK_WAIT_MS 2000
+/* A daemon lives on after umount(8) until all is written; a killed one keeps the
+ * lock until its last I/O has drained. */
+#define LOCK_WAIT_MS 5000
 
 const char *volume_explain(int err)
 {
