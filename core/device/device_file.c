@@ -37,7 +37,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/assert.h"
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -52,6 +51,7 @@ struct file_device {
 	int fd;
 	bool is_block;
 	bool is_direct;
+	struct uring *uring; /* NULL: pread and pwrite by choice */
 };
 
 static struct file_device *file_of(struct device *device)
@@ -61,13 +61,53 @@ static struct file_device *file_of(struct device *device)
 
 static const char *file_describe(const struct device *device)
 {
-	return ((const struct file_device *)device)->is_direct ?
-	    "pread/pwrite" : "pread/pwrite, page cache";
+	static const char *const names[URING_MODE_COUNT][2] = {
+	    [URING_MODE_UNSTARTED] = {"io_uring, not started, page cache",
+		"io_uring, not started"},
+	    [URING_MODE_REGISTERED] = {"io_uring, registered buffers, page cache",
+		"io_uring, registered buffers"},
+	    [URING_MODE_PARTLY_REGISTERED] = {
+		"io_uring, some buffers registered, page cache",
+		"io_uring, some buffers registered"},
+	    [URING_MODE_PLAIN] = {"io_uring, page cache", "io_uring"},
+	    [URING_MODE_SYNC] = {"pread/pwrite, page cache", "pread/pwrite"},
+	};
+	const struct file_device *file = (const struct file_device *)device;
+	enum uring_mode mode = file->uring ? uring_mode(file->uring) : URING_MODE_SYNC;
+
+	return names[mode][file->is_direct];
 }
 
 static int file_transfer(struct device *device, struct device_request *request)
 {
 	return sync_transfer(file_of(device)->fd, request);
+}
+
+static void file_submit(struct device *device, struct device_request *requests,
+    uint32_t count)
+{
+	uring_submit(file_of(device)->uring, requests, count);
+}
+
+static void file_wait(struct device *device, struct device_batch *batch)
+{
+	uring_wait(file_of(device)->uring, batch);
+}
+
+static void file_poll(struct device *device)
+{
+	uring_poll(file_of(device)->uring);
+}
+
+static void file_register_slab(struct device *device, void *base, uint32_t slot_bytes,
+    uint32_t slot_count)
+{
+	uring_register_slab(file_of(device)->uring, base, slot_bytes, slot_count);
+}
+
+static void file_register_slots(struct device *device, uint32_t first, uint32_t count)
+{
+	uring_register_slots(file_of(device)->uring, first, count);
 }
 
 static int file_flush(struct device *device)
@@ -120,11 +160,14 @@ static int file_discard(struct device *device, uint64_t offset, uint64_t bytes)
 	return is_missing_call(err) ? -EOPNOTSUPP : err;
 }
 
-/* Accepts NULL and a half-opened file. */
+/* Accepts a half-opened file. */
 static void file_destroy(struct file_device *file)
 {
-	if (!file)
-		return;
+	/* The kernel takes a ring apart in its own time and may hold on to the
+	 * file and with it the lock.  Without a ring there may be a second holder
+	 * of the descriptor, after a fork, who wants to keep the lock. */
+	if (file->uring && uring_destroy(file->uring))
+		flock(file->fd, LOCK_UN);
 	if (file->fd >= 0)
 		close(file->fd);
 	free(file->path);
@@ -136,7 +179,21 @@ static void file_close(struct device *device)
 	file_destroy(file_of(device));
 }
 
-static const struct device_ops file_ops = {
+static const struct device_ops uring_ops = {
+    .describe = file_describe,
+    .transfer = file_transfer,
+    .submit = file_submit,
+    .wait = file_wait,
+    .poll = file_poll,
+    .flush = file_flush,
+    .allocate = file_allocate,
+    .discard = file_discard,
+    .register_slab = file_register_slab,
+    .register_slots = file_register_slots,
+    .close = file_close,
+};
+
+static const struct device_ops sync_ops = {
     .describe = file_describe,
     .transfer = file_transfer,
     .flush = file_flush,
@@ -245,6 +302,17 @@ static int settle_direct(struct file_device *file)
 	return 0;
 }
 
+static int choose_io(struct file_device *file, enum device_io io)
+{
+	if (io == DEVICE_IO_SYNC)
+		return 0;
+	file->uring = uring_create(file->fd, file->path);
+	if (!file->uring)
+		return -ENOMEM;
+	file->device.ops = &uring_ops;
+	return io == DEVICE_IO_URING ? uring_probe() : 0;
+}
+
 static int open_file(struct file_device *file, const struct device_options *options)
 {
 	int err = check_kind(file);
@@ -255,20 +323,19 @@ static int open_file(struct file_device *file, const struct device_options *opti
 		err = measure(file);
 	if (err == 0)
 		err = settle_direct(file);
+	if (err == 0)
+		err = choose_io(file, options->io);
 	return err;
 }
 
 int device_open(const char *path, const struct device_options *options, struct device **ret)
 {
-	struct file_device *file;
+	struct file_device *file = calloc(1, sizeof(*file));
 	int err;
 
-	if (options->io == DEVICE_IO_URING)
-		return -ENOSYS;
-	file = calloc(1, sizeof(*file));
 	if (!file)
 		return -ENOMEM;
-	device_init(&file->device, &file_ops, 0);
+	device_init(&file->device, &sync_ops, 0);
 	file->device.is_read_only = options->is_read_only;
 	file->fd = -1;
 	file->path = strdup(path);

@@ -74,6 +74,64 @@ struct memory_image *device_image(struct device *device);
 int sync_transfer(int fd, struct device_request *request);
 
 /*
+ * The ring over one descriptor.  Creating it costs nothing; the kernel is asked at
+ * the first submit or uring_register_slots.  Where the kernel refuses, requests
+ * become pread and pwrite in the submitting thread.
+ */
+struct uring;
+
+enum uring_mode {
+	URING_MODE_UNSTARTED,
+	URING_MODE_REGISTERED,
+	URING_MODE_PARTLY_REGISTERED,
+	URING_MODE_PLAIN,
+	URING_MODE_SYNC,
+	URING_MODE_COUNT
+};
+
+int uring_probe(void); /* 0: a ring can be made, else -errno */
+struct uring *uring_create(int fd, const char *path); /* NULL: out of memory */
+bool uring_destroy(struct uring *uring);	      /* was there a ring? */
+void uring_submit(struct uring *uring, struct device_request *requests, uint32_t count);
+void uring_wait(struct uring *uring, struct device_batch *batch);
+void uring_poll(struct uring *uring);
+void uring_register_slab(struct uring *uring, void *base, uint32_t slot_bytes,
+    uint32_t slot_count);
+void uring_register_slots(struct uring *uring, uint32_t first, uint32_t count);
+enum uring_mode uring_mode(struct uring *uring);
+
+/*
+ * Which slots the kernel has as registered buffers.
+ */
+struct slab {
+	uint8_t *base; /* NULL: none announced */
+	uint64_t slot_bytes;
+	uint32_t slot_count;
+	uint32_t slots_a_buffer;
+	uint32_t buffer_count;
+	uint32_t *missing;   /* for each buffer: slots not faulted in */
+	bool *is_registered; /* for each buffer */
+	uint32_t registered_count;
+};
+
+int slab_init(struct slab *slab, void *base, uint32_t slot_bytes, uint32_t slot_count);
+void slab_fini(struct slab *slab);
+void slab_fault_in(struct slab *slab, uint32_t first, uint32_t count);
+
+/* Moves *@first to the next buffer below @end that may be registered and is not;
+ * how many such, at most @count_max, lie there in a row. */
+uint32_t slab_next_run(const struct slab *slab, uint32_t *first, uint32_t end,
+    uint32_t count_max);
+void slab_set_registered(struct slab *slab, uint32_t first, uint32_t count);
+
+uint32_t slab_buffer_at(const struct slab *slab, uint32_t slot);
+uint8_t *slab_buffer_start(const struct slab *slab, uint32_t buffer);
+uint64_t slab_buffer_bytes(const struct slab *slab, uint32_t buffer);
+
+/* The registered buffer that holds the request's data, or -1. */
+int slab_buffer_of(const struct slab *slab, const struct device_request *request);
+
+/*
  * Bytes in memory, most of them never touched: copying costs what was written.
  */
 struct memory_image {
