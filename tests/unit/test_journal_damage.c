@@ -198,6 +198,89 @@ START_TEST(journal_records_moved_or_of_another_volume_never_verify)
 }
 END_TEST
 
+/* ---- power cuts ---------------------------------------------------------------- */
+
+#define MOMENTS_MAX 4000u
+
+/* What had been promised when the device had seen so many writes and flushes. */
+struct moment {
+	uint32_t events;
+	lsn_t tail;
+	uint64_t first, synced; /* records from the tail on; below that durable */
+};
+
+static struct moment moments[MOMENTS_MAX];
+static unsigned moment_count;
+
+static void note_moment(lsn_t tail, uint64_t first, uint64_t synced)
+{
+	ck_assert_uint_lt(moment_count, MOMENTS_MAX);
+	moments[moment_count++] = (struct moment){
+	    recording_event_count(model.options.place.device), tail, first, synced};
+}
+
+/* Three laps of appends with syncs, ring-full writes, lone writes and checkpoints. */
+static void work_for_three_laps(uint64_t *seed)
+{
+	lsn_t tail = model.options.start;
+	uint64_t first = 0, synced = 0;
+
+	while (journal_end(model.journal) < 3 * LOG_BYTES) {
+		struct model_position position = model_append(&model);
+		uint64_t random = support_random_below(seed, 1000);
+
+		if (random < 4) {
+			ck_ok(journal_sync(model.journal, position.end, JOURNAL_SYNC));
+			synced = model.next;
+		} else if (random < 8) {
+			ck_ok(journal_sync(model.journal, position.end, JOURNAL_PROCESS));
+		}
+		if (journal_end(model.journal) - tail > LOG_BYTES / 2) {
+			tail = journal_cut(model.journal);
+			journal_set_tail(model.journal, tail);
+			first = synced = model.next;
+		}
+		note_moment(tail, first, synced);
+	}
+}
+
+static void check_power_cut(uint32_t cut, uint64_t seed, enum recording_tear tear,
+    const struct moment *moment)
+{
+	struct model after = model;
+	uint64_t count;
+
+	ck_ok(recording_cut(model.options.place.device, cut, seed, tear,
+	    &after.options.place.device));
+	count = model_read(&after, moment->tail, moment->first, NULL);
+	ck_assert_uint_ge(moment->first + count, moment->synced);
+	device_close(after.options.place.device);
+}
+
+START_TEST(journal_power_cut_loses_nothing_synced)
+{
+	uint64_t seed = support_seed(15);
+	uint32_t device_bytes = MODEL_OFFSET + LOG_BYTES;
+	unsigned moment = 0;
+
+	model_destroy(&model);
+	model.options.ring_bytes = 256 * 1024;
+	ck_ok(device_open_recording(device_bytes, &model.options.place.device));
+	model_reopen(&model, model.options.start);
+	note_moment(model.options.start, 0, 0);
+	work_for_three_laps(&seed);
+	for (uint32_t cut = 0; cut <= moments[moment_count - 1].events; cut++) {
+		while (moment + 1 < moment_count && moments[moment + 1].events <= cut)
+			moment++;
+		check_power_cut(cut, 0, RECORDING_WHOLE, &moments[moment]);
+		check_power_cut(cut, UINT64_MAX, RECORDING_WHOLE, &moments[moment]);
+		for (int i = 0; i < 3; i++)
+			check_power_cut(cut, support_random(&seed), RECORDING_TEAR_512,
+			    &moments[moment]);
+	}
+}
+END_TEST
+
 /* ---- damage ------------------------------------------------------------------------- */
 
 START_TEST(journal_damage_below_known_durable_is_an_error)
@@ -252,12 +335,14 @@ TCase *damage_tests(void)
 	TCase *tests = tcase_create("damage");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
+	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, journal_replay_stops_at_torn_flush);
 	tcase_add_test(tests, journal_replay_takes_any_subset_of_a_flush);
 	tcase_add_test(tests, journal_garbage_and_zeros_end_the_log);
 	tcase_add_test(tests, journal_any_header_byte_may_lie);
 	tcase_add_test(tests, journal_bytes_of_the_lap_before_never_verify);
 	tcase_add_test(tests, journal_records_moved_or_of_another_volume_never_verify);
+	tcase_add_test(tests, journal_power_cut_loses_nothing_synced);
 	tcase_add_test(tests, journal_damage_below_known_durable_is_an_error);
 	tcase_add_test(tests, journal_damage_is_found_across_the_wrap);
 	return tests;
