@@ -302,6 +302,33 @@ START_TEST(journal_credit_ends_before_the_unread_tail)
 }
 END_TEST
 
+/*
+ * Records that leave a gap of 16 bytes, each followed by a cut: MARK, record and the
+ * longest PAD are two blocks, just what the credit for them counts.
+ */
+START_TEST(journal_credit_covers_the_worst_cuts)
+{
+	uint32_t body_bytes = BLOCK_BYTES - MARK_BYTES - HEADER_BYTES - 16;
+	static uint8_t body[BLOCK_BYTES];
+	struct iovec piece = {body, body_bytes};
+	uint32_t credits = 0;
+	lsn_t end;
+
+	while (journal_reserve(model.journal, body_bytes) == 0)
+		credits++;
+	ck_assert_uint_eq(credits, LOG_BYTES / (2 * BLOCK_BYTES) - 1);
+	/* What this append leaves over is needed for its cut. */
+	journal_append(model.journal, JOURNAL_BATCH, &piece, 1, &end);
+	ck_assert_int_eq(journal_reserve(model.journal, body_bytes), -EAGAIN);
+	for (; credits > 1; credits--) {
+		journal_cut(model.journal);
+		journal_append(model.journal, JOURNAL_BATCH, &piece, 1, &end);
+	}
+	end = journal_cut(model.journal);
+	ck_assert_uint_eq(end, model.options.start + LOG_BYTES - 2 * BLOCK_BYTES);
+}
+END_TEST
+
 START_TEST(journal_credit_given_back_can_be_taken_again)
 {
 	uint32_t count = 0, again = 0;
@@ -430,6 +457,7 @@ static Suite *journal_suite(void)
 	tcase_add_test(tests, journal_visitor_may_stop_or_fail);
 	tcase_add_test(tests, journal_format_empties_the_log_only);
 	tcase_add_test(tests, journal_credit_ends_before_the_unread_tail);
+	tcase_add_test(tests, journal_credit_covers_the_worst_cuts);
 	tcase_add_test(tests, journal_credit_given_back_can_be_taken_again);
 	tcase_add_test(tests, journal_process_level_writes_without_flush_where_the_ring_is_private);
 	tcase_add_test(tests, journal_tail_makes_what_it_covers_durable);
