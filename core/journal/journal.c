@@ -305,6 +305,14 @@ static void advance_end(struct journal *journal, uint64_t span)
 	atomic_store_explicit(&journal->end, end, memory_order_release);
 }
 
+/* May the log grow by @bytes within the ring (invariant 1)? */
+static bool ring_has_room(struct journal *journal, uint64_t bytes)
+{
+	lsn_t written = atomic_load_explicit(&journal->written, memory_order_acquire);
+
+	return journal_end(journal) + bytes <= written + journal->ring.size;
+}
+
 /* Lays a record at the end of the log; there is room for it (invariants 2 and 3). */
 static lsn_t put_record(struct journal *journal, enum journal_type type,
     const struct iovec *body, int count, uint32_t body_bytes)
@@ -315,6 +323,7 @@ static lsn_t put_record(struct journal *journal, enum journal_type type,
 
 	mutex_assert_held(&journal->append_lock);
 	if (!journal->is_lost) {
+		ASSERT(ring_has_room(journal, record_span(body_bytes)));
 		for (int i = 0; i < count; i++) {
 			if (body[i].iov_len)
 				memcpy(at, body[i].iov_base, body[i].iov_len);
@@ -361,14 +370,6 @@ lsn_t journal_cut(struct journal *journal)
 	end = journal_end(journal);
 	mutex_unlock(&journal->append_lock);
 	return end;
-}
-
-/* May the log grow by @bytes within the ring (invariant 1)? */
-static bool ring_has_room(struct journal *journal, uint64_t bytes)
-{
-	lsn_t written = atomic_load_explicit(&journal->written, memory_order_acquire);
-
-	return journal_end(journal) + bytes <= written + journal->ring.size;
 }
 
 /* Waits for its turn and for room in the ring.  Drops append_lock meanwhile. */

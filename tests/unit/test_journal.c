@@ -380,6 +380,12 @@ START_TEST(journal_tail_makes_what_it_covers_durable)
 	device_counters(model.options.place.device, &after);
 	ck_assert_uint_eq(after.writes, before.writes);
 	ck_assert_uint_eq(after.flushes, before.flushes);
+
+	/* Nor is it written later. */
+	position = model_append_zeros(&model, 10);
+	ck_ok(journal_sync(model.journal, position.end, JOURNAL_SYNC));
+	device_counters(model.options.place.device, &after);
+	ck_assert_uint_eq(after.write_bytes, before.write_bytes + BLOCK_BYTES);
 }
 END_TEST
 

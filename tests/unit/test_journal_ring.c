@@ -71,6 +71,23 @@ START_TEST(ring_full_append_writes_older_blocks)
 }
 END_TEST
 
+/* The ring ends 16 bytes after the record, the PAD of a cut is longer than a block. */
+START_TEST(ring_full_append_leaves_room_for_a_cut)
+{
+	const uint32_t overhead = sizeof(struct journal_record);
+	lsn_t end;
+
+	while (journal_end(model.journal) < START + RING_BYTES - 10000)
+		model_append_zeros(&model, 1000);
+	model_append_zeros(&model,
+	    (uint32_t)(START + RING_BYTES - 16 - overhead - journal_end(model.journal)));
+	ck_assert_uint_eq(journal_end(model.journal), START + RING_BYTES - 16);
+	end = journal_cut(model.journal);
+	ck_assert_uint_eq(end, START + RING_BYTES + BLOCK_BYTES);
+	ck_ok(journal_sync(model.journal, end, JOURNAL_SYNC));
+}
+END_TEST
+
 START_TEST(ring_takes_the_longest_record_at_any_fill)
 {
 	uint32_t max = journal_body_max(model.journal);
@@ -296,6 +313,7 @@ TCase *ring_tests(void)
 
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, ring_full_append_writes_older_blocks);
+	tcase_add_test(tests, ring_full_append_leaves_room_for_a_cut);
 	tcase_add_test(tests, ring_takes_the_longest_record_at_any_fill);
 	tcase_add_test(tests, ring_of_dead_journal_continues_the_log);
 	tcase_add_test(tests, ring_and_disk_together_never_lose_a_record);
