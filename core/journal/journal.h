@@ -152,7 +152,8 @@ typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_dur
  *
  * known_durable, as passed to the visitor, is the highest LSN that any MARK seen in
  * the whole log names, at least @from; reading therefore runs over the log twice
- * internally.  @visit may be NULL: only the end is looked for.
+ * internally.  @visit may be NULL: only the end is looked for.  Nobody may append
+ * meanwhile.
  */
 int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
     journal_visit_fn visit, void *ctx, lsn_t *ret_end);

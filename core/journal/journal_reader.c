@@ -33,7 +33,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define CHUNK_BYTES (1024u * 1024)
+#define CHUNK_BYTES (4096u * 1024)
+#define READ_BYTES (512u * 1024)
+#define READ_REQUESTS 8u
 
 /* A window [start, start + bytes) of the log, whole blocks, in memory. */
 struct reader {
@@ -54,21 +56,37 @@ struct reader {
 
 /* ---- bytes ------------------------------------------------------------------- */
 
+/* Several requests at once: one alone does not keep a fast device busy. */
 static int read_device(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
 {
-	while (bytes > 0) {
-		uint64_t until_wrap = reader->place->bytes - lsn % reader->place->bytes;
-		uint32_t run = (uint32_t)min_of(bytes, until_wrap);
-		int err = device_read(reader->place->device, to, run,
-		    place_offset(reader->place, lsn));
+	struct device_request requests[READ_REQUESTS];
+	struct device_batch batch;
+	int err = 0;
 
-		if (err)
-			return err;
-		to += run;
-		lsn += run;
-		bytes -= run;
+	device_batch_init(&batch);
+	while (bytes > 0 && !err) {
+		uint32_t count = 0;
+
+		for (; count < READ_REQUESTS && bytes > 0; count++) {
+			uint64_t until_wrap = reader->place->bytes - lsn % reader->place->bytes;
+			uint64_t run = min_of(bytes, until_wrap);
+
+			run = min_of(run, (uint64_t)READ_BYTES);
+			requests[count] = (struct device_request){
+			    .op = DEVICE_READ,
+			    .slot = DEVICE_NO_SLOT,
+			    .data = to,
+			    .bytes = (uint32_t)run,
+			    .offset = place_offset(reader->place, lsn),
+			};
+			to += run;
+			lsn += run;
+			bytes -= run;
+		}
+		device_submit(reader->place->device, &batch, requests, count);
+		err = device_wait(reader->place->device, &batch);
 	}
-	return 0;
+	return err;
 }
 
 static void read_ring(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
@@ -279,6 +297,8 @@ static int find_ring(struct reader *reader, lsn_t from, uint64_t open_id)
 		return 0;
 	reader->ring_from = min_of(atomic_load(&reader->ring.header->written), reader->limit);
 	reader->ring_to = min_of(atomic_load(&reader->ring.header->published), reader->limit);
+	if (reader->ring_from == reader->ring_to)
+		return 0;
 	log_info("journal: going on from the ring in shared memory, LSN %llu to %llu",
 	    (unsigned long long)reader->ring_from, (unsigned long long)reader->ring_to);
 	return 0;
