@@ -38,7 +38,7 @@
 
 /* A daemon lives on after umount(8) until all is written; a killed one keeps the
  * lock until its last I/O has drained. */
-#define LOCK_WAIT_MS 5000
+#define LOCK_WAIT_MS 10000
 
 const char *volume_explain(int err)
 {
@@ -66,8 +66,29 @@ const char *volume_explain(int err)
 
 static int refuse(const struct volume *volume, int err)
 {
-	cli_error("%s: %s", volume->path, volume_explain(err));
+	char text[INSPECT_TEXT];
+	struct stat st;
+
+	if (err == -EBUSY && stat(volume->path, &st) == 0 &&
+	    inspect_user(volume->path, &st, text))
+		cli_error("%s %s", volume->path, text);
+	else
+		cli_error("%s: %s", volume->path, volume_explain(err));
 	return err;
+}
+
+/* Opens and locks; a user who is known not to go away is not waited for. */
+static int open_locked(const struct volume *volume, bool is_read_only, struct device **ret)
+{
+	struct device_options options = {.is_read_only = is_read_only};
+	char text[INSPECT_TEXT];
+	struct stat st;
+	int err;
+
+	if (stat(volume->path, &st) != 0 || !inspect_user(volume->path, &st, text))
+		options.lock_wait_ms = LOCK_WAIT_MS;
+	err = device_open(volume->path, &options, ret);
+	return err ? refuse(volume, err) : 0;
 }
 
 /* ---- size ------------------------------------------------------------------ */
@@ -185,14 +206,6 @@ static int create_file(struct volume *volume, uint64_t bytes)
 	return 0;
 }
 
-static int open_device(const struct volume *volume, struct device **ret)
-{
-	struct device_options options = {.lock_wait_ms = LOCK_WAIT_MS};
-	int err = device_open(volume->path, &options, ret);
-
-	return err ? refuse(volume, err) : 0;
-}
-
 /* Only with the volume's lock held, or for a file too small to be a volume. */
 static int set_file_size(struct volume *volume, uint64_t bytes)
 {
@@ -209,7 +222,7 @@ static int resize(struct volume *volume, uint64_t bytes)
 
 	if (volume->bytes < FRAME_BYTES)
 		return set_file_size(volume, bytes);
-	err = open_device(volume, &device);
+	err = open_locked(volume, false, &device);
 	if (err)
 		return err;
 	err = set_file_size(volume, bytes);
@@ -246,7 +259,7 @@ static int open_existing(struct volume *volume, uint64_t asked, struct device **
 		if (err)
 			return err;
 	}
-	err = open_device(volume, &device);
+	err = open_locked(volume, false, &device);
 	if (err)
 		return err;
 	err = erase_signatures(volume, device);
@@ -275,7 +288,7 @@ int volume_prepare(const char *path, uint64_t bytes, bool is_forced,
 	} else if (errno == ENOENT) {
 		err = create_file(&volume, bytes);
 		if (!err)
-			err = open_device(&volume, ret_device);
+			err = open_locked(&volume, false, ret_device);
 	} else {
 		err = refuse(&volume, -errno);
 	}
@@ -309,12 +322,7 @@ int volume_sync_name(const struct volume *volume)
 
 int volume_open_for_check(const char *path, struct device **ret_device)
 {
-	struct device_options options = {
-	    .is_read_only = true,
-	    .lock_wait_ms = LOCK_WAIT_MS,
-	};
 	struct volume volume = {.path = path};
-	int err = device_open(path, &options, ret_device);
 
-	return err ? refuse(&volume, err) : 0;
+	return open_locked(&volume, true, ret_device);
 }

@@ -21,5 +21,5 @@ at_end umount mnt
 expect_exit 1 mkfs.holtfs "$loop"
 expect_error "$loop is mounted on $PWD/mnt; unmount it first"
 expect_exit 1 mkfs.holtfs -f "$loop"
-expect_error "in use"
+expect_error "$loop is mounted on $PWD/mnt; unmount it first"
 touch mnt/still-there

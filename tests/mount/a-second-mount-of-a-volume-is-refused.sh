@@ -12,17 +12,17 @@ got=0
 holtfs "$volume" other -f >output 2>errors </dev/null || got=$?
 [ "$got" != 0 ] || fail "a second mount succeeded"
 expect_error "$volume"
-grep -qi "in use" errors || fail "the message does not say that it is in use: $(cat errors)"
+grep -qiE "in use|mounted" errors || fail "the message does not say that it is in use: $(cat errors)"
 if grep -qF " $work_dir/other " /proc/self/mountinfo; then
   fail "the second mount is there"
 fi
 
 expect_exit 8 fsck.holtfs -n "$volume"
-expect_error "$volume: in use"
+expect_error "$volume is mounted on $mnt; unmount it first"
 expect_exit 1 mkfs.holtfs "$volume"
-expect_error "$volume"
+expect_error "$volume is mounted on $mnt; unmount it first"
 expect_exit 1 mkfs.holtfs -f "$volume"
-expect_error "$volume: in use"
+expect_error "$volume is mounted on $mnt; unmount it first"
 
 echo after >>"$mnt/file"
 expect_equal "$(tr '\n' ' ' <"$mnt/file")" "before after " "the file of the first mount"
