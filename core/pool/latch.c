@@ -55,9 +55,9 @@
 #include "base/futex.h"
 
 #define EXCLUSIVE     BIT(0)
-#define WRITER_WAITS  BIT(1)
+#define WRITER_WAITS  LATCH_WRITER_WAITS
 #define SLEEPERS      BIT(2)
-#define STARVED	      BIT(3)
+#define STARVED	      LATCH_STARVED
 #define HOLDER_ONE    BIT(4)
 #define HOLDERS	      (0xfffull << 4)
 #define VERSION_ONE   BIT(16)

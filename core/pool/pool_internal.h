@@ -31,6 +31,10 @@
 #define OWNER_LEASED 1ull
 #define OWNER_LIVE   BIT(32)
 
+/* In the latch word (latch.c); here because its test waits for them. */
+#define LATCH_WRITER_WAITS BIT(1)
+#define LATCH_STARVED	   BIT(3)
+
 /* In the pin count: released while pinned; the last unpin frees the slot. */
 #define PINS_RETIRED (1u << 31)
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/lock.h"
@@ -52,6 +53,34 @@ void test_pool_empty(struct pool *pool)
 {
 	pool_for_each(pool, FRAME_TREE, drop_slot, pool);
 	pool_for_each(pool, FRAME_DATA, drop_slot, pool);
+}
+
+void run_threads(unsigned count, void *(*fn)(void *), struct arena *a)
+{
+	pthread_t threads[8];
+
+	for (unsigned i = 0; i < count; i++)
+		ck_ok(pthread_create(&threads[i], NULL, fn, a));
+	for (unsigned i = 0; i < count; i++)
+		ck_ok(pthread_join(threads[i], NULL));
+}
+
+void open_arena(struct arena *a, uint32_t slots)
+{
+	*a = (struct arena){.pool = test_pool_open(slots)};
+	ck_ok(pthread_barrier_init(&a->barrier, NULL, THREADS));
+}
+
+void close_arena(struct arena *a)
+{
+	pthread_barrier_destroy(&a->barrier);
+	test_pool_empty(a->pool);
+	pool_close(a->pool);
+}
+
+void nap_us(unsigned us)
+{
+	nanosleep(&(struct timespec){.tv_nsec = us * 1000L}, NULL);
 }
 
 static struct pool_counters counters(struct pool *pool)
@@ -548,6 +577,7 @@ int main(void)
 	tcase_add_test_raise_signal(tc, close_aborts_on_a_forgotten_pin, SIGABRT);
 	tcase_add_test_raise_signal(tc, second_release_aborts, SIGABRT);
 	suite_add_tcase(suite, tc);
+	suite_add_tcase(suite, pool_latch_tests());
 	suite_add_tcase(suite, pool_thread_tests());
 	return support_run(suite);
 }

@@ -9,58 +9,12 @@
 #include "tests/unit/test_pool.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "pool/pool_internal.h"
 #include "tests/support/support.h"
 
-#define THREADS 4u
-#define WORDS	64u
-
-#ifdef SANITIZE_THREAD
-#define ROUNDS 3000u
-#else
-#define ROUNDS 20000u
-#endif
-
-/* What the threads of one test share. */
-struct arena {
-	struct pool *pool;
-	uint32_t slot;
-	_Atomic bool is_over;
-	_Atomic uint32_t winners, next_number;
-	pthread_barrier_t barrier;
-	uint64_t plain; /* guarded by the latch under test */
-	struct free_list list;
-	_Atomic uint32_t holders[64];
-};
-
-static void run_threads(unsigned count, void *(*fn)(void *), struct arena *a)
-{
-	pthread_t threads[8];
-
-	for (unsigned i = 0; i < count; i++)
-		ck_ok(pthread_create(&threads[i], NULL, fn, a));
-	for (unsigned i = 0; i < count; i++)
-		ck_ok(pthread_join(threads[i], NULL));
-}
-
-static void open_arena(struct arena *a, uint32_t slots)
-{
-	*a = (struct arena){.pool = test_pool_open(slots)};
-	ck_ok(pthread_barrier_init(&a->barrier, NULL, THREADS));
-}
-
-static void close_arena(struct arena *a)
-{
-	pthread_barrier_destroy(&a->barrier);
-	test_pool_empty(a->pool);
-	pool_close(a->pool);
-}
+#define WORDS 64u
 
 /* ---- free list --------------------------------------------------------- */
 
@@ -105,6 +59,25 @@ START_TEST(free_list_hands_out_no_slot_twice_and_loses_none)
 	}
 	ck_assert_uint_eq(seen, BIT(5) - 1);
 	free_list_fini(&a.list);
+}
+END_TEST
+
+START_TEST(free_list_head_differs_when_the_same_slot_is_on_top_again)
+{
+	struct free_list list;
+	uint64_t before;
+
+	ck_ok(free_list_init(&list, 3));
+	for (uint32_t i = 0; i < 3; i++)
+		free_list_push(&list, i);
+	before = atomic_load(&list.head);
+	ck_assert_uint_eq(free_list_pop(&list), 2);
+	ck_assert_uint_eq(free_list_pop(&list), 1);
+	free_list_push(&list, 2);
+	/* Whoever slept since `before` would install slot 1, which is taken. */
+	ck_assert_uint_eq((uint32_t)atomic_load(&list.head), (uint32_t)before);
+	ck_assert_uint_ne(atomic_load(&list.head), before);
+	free_list_fini(&list);
 }
 END_TEST
 
@@ -184,144 +157,43 @@ START_TEST(waiters_for_the_only_slot_are_all_served)
 }
 END_TEST
 
-/* ---- latches ----------------------------------------------------------- */
-
-static void *add_one(void *ctx)
-{
-	struct arena *a = ctx;
-
-	for (unsigned round = 0; round < ROUNDS; round++) {
-		if (round % 3 == 0) {
-			uint64_t before, after;
-
-			pool_latch_shared(a->pool, a->slot);
-			before = a->plain;
-			sched_yield();
-			after = a->plain;
-			pool_unlatch_shared(a->pool, a->slot);
-			ck_assert_uint_eq(before, after);
-			continue;
-		}
-		pool_latch_exclusive(a->pool, a->slot);
-		a->plain++;
-		pool_unlatch_exclusive(a->pool, a->slot);
-	}
-	return NULL;
-}
-
-START_TEST(latch_excludes_and_counts_versions)
-{
-	static struct arena a;
-	uint64_t first, last;
-
-	open_arena(&a, 8);
-	a.slot = test_pool_add(a.pool, tree_key(1));
-	ck_assert(pool_read_begin(a.pool, a.slot, &first));
-	run_threads(THREADS, add_one, &a);
-	ck_assert(pool_read_begin(a.pool, a.slot, &last));
-	ck_assert_uint_eq(last - first, a.plain);
-	ck_assert_uint_eq(a.plain, THREADS * (ROUNDS - (ROUNDS + 2) / 3));
-	close_arena(&a);
-}
-END_TEST
-
-static void nap_us(unsigned us)
-{
-	nanosleep(&(struct timespec){.tv_nsec = us * 1000L}, NULL);
-}
-
-/* Readers whose holds overlap: without help the latch is never free. */
-static void *read_on_and_on(void *ctx)
-{
-	struct arena *a = ctx;
-
-	while (!atomic_load(&a->is_over)) {
-		pool_latch_shared(a->pool, a->slot);
-		nap_us(500);
-		pool_unlatch_shared(a->pool, a->slot);
-	}
-	return NULL;
-}
-
-static void *write_on_and_on(void *ctx)
-{
-	struct arena *a = ctx;
-
-	while (!atomic_load(&a->is_over)) {
-		pool_latch_exclusive(a->pool, a->slot);
-		nap_us(500);
-		pool_unlatch_exclusive(a->pool, a->slot);
-	}
-	return NULL;
-}
-
-/* Takes the latch 100 times against a crowd that never stops. */
-static void against_crowd(void *(*crowd)(void *),
-    void (*latch)(struct pool *, uint32_t),
-    void (*unlatch)(struct pool *, uint32_t))
-{
-	static struct arena a;
-	pthread_t threads[6];
-
-	open_arena(&a, 8);
-	a.slot = test_pool_add(a.pool, tree_key(1));
-	for (unsigned i = 0; i < 6; i++)
-		ck_ok(pthread_create(&threads[i], NULL, crowd, &a));
-	for (unsigned i = 0; i < 100; i++) {
-		latch(a.pool, a.slot);
-		unlatch(a.pool, a.slot);
-	}
-	atomic_store(&a.is_over, true);
-	for (unsigned i = 0; i < 6; i++)
-		ck_ok(pthread_join(threads[i], NULL));
-	close_arena(&a);
-}
-
-START_TEST(writer_gets_in_under_a_stream_of_readers)
-{
-	against_crowd(read_on_and_on, pool_latch_exclusive,
-	    pool_unlatch_exclusive);
-}
-END_TEST
-
-START_TEST(reader_gets_in_under_a_stream_of_writers)
-{
-	against_crowd(write_on_and_on, pool_latch_shared, pool_unlatch_shared);
-}
-END_TEST
-
-START_TEST(writer_gets_in_under_a_stream_of_writers)
-{
-	against_crowd(write_on_and_on, pool_latch_exclusive,
-	    pool_unlatch_exclusive);
-}
-END_TEST
-
 /* ---- the table --------------------------------------------------------- */
+
+/* Lets two threads go at the same instant; a barrier wakes them one by one. */
+static void start_together(struct arena *a, uint32_t round)
+{
+	atomic_fetch_add(&a->arrived, 1);
+	for (unsigned tries = 0; atomic_load(&a->arrived) < 2 * round; tries++)
+		if (tries % 1024 == 1023)
+			sched_yield();
+}
 
 static void *publish_same(void *ctx)
 {
 	struct arena *a = ctx;
-	uint32_t slot;
+	uint32_t slot, round = 0;
 	int err;
 
-	for (unsigned round = 0; round < 200; round++) {
-		ck_ok(pool_lease(a->pool, &slot));
-		pool_latch_exclusive(a->pool, slot);
-		pthread_barrier_wait(&a->barrier);
-		/* A new chunk every time: its making is raced for, too. */
-		err = pool_publish(a->pool, tree_key(round * 4096ull), slot);
+	ck_ok(pool_lease(a->pool, &slot));
+	pool_latch_exclusive(a->pool, slot);
+	for (uint64_t i = 0; i < 4 * ROUNDS; i++) {
+		/* Often a new chunk: its making is raced for, too. */
+		frame_key key = tree_key(i % 4096 * 4096 + i / 4096);
+
+		start_together(a, ++round);
+		err = pool_publish(a->pool, key, slot);
 		ck_assert(err == 0 || err == -EEXIST);
 		if (!err)
 			atomic_fetch_add(&a->winners, 1);
-		pthread_barrier_wait(&a->barrier);
-		ck_assert_uint_eq(atomic_load(&a->winners), round + 1);
+		start_together(a, ++round);
+		ck_assert_uint_eq(atomic_load(&a->winners), i + 1);
+		ck_assert_uint_ne(pool_find(a->pool, key), POOL_NO_SLOT);
+		start_together(a, ++round);
 		if (!err)
-			pool_withdraw(a->pool, tree_key(round * 4096ull), slot);
-		pool_unlatch_exclusive(a->pool, slot);
-		pool_release(a->pool, slot);
-		pthread_barrier_wait(&a->barrier);
+			pool_withdraw(a->pool, key, slot);
 	}
+	pool_unlatch_exclusive(a->pool, slot);
+	pool_release(a->pool, slot);
 	return NULL;
 }
 
@@ -330,7 +202,42 @@ START_TEST(publish_race_has_exactly_one_winner)
 	static struct arena a;
 
 	open_arena(&a, 8);
-	run_threads(THREADS, publish_same, &a);
+	run_threads(2, publish_same, &a);
+	close_arena(&a);
+}
+END_TEST
+
+static void *find_on_and_on(void *ctx)
+{
+	struct arena *a = ctx;
+
+	while (!atomic_load(&a->is_over))
+		for (unsigned i = 0; i < 1000; i++)
+			ck_assert_uint_ne(pool_find(a->pool, tree_key(1)),
+			    POOL_NO_SLOT);
+	return NULL;
+}
+
+START_TEST(replaced_key_is_found_at_every_instant)
+{
+	static struct arena a;
+	uint32_t slots[2];
+	pthread_t thread;
+
+	open_arena(&a, 8);
+	slots[0] = test_pool_add(a.pool, tree_key(1));
+	ck_ok(pool_lease(a.pool, &slots[1]));
+	pool_latch_exclusive(a.pool, slots[0]);
+	pool_latch_exclusive(a.pool, slots[1]);
+	ck_ok(pthread_create(&thread, NULL, find_on_and_on, &a));
+	for (unsigned i = 0; i < 50 * ROUNDS; i++)
+		pool_replace(a.pool, tree_key(1), slots[i % 2],
+		    slots[(i + 1) % 2]);
+	atomic_store(&a.is_over, true);
+	ck_ok(pthread_join(thread, NULL));
+	pool_unlatch_exclusive(a.pool, slots[0]);
+	pool_unlatch_exclusive(a.pool, slots[1]);
+	pool_release(a.pool, slots[1]);
 	close_arena(&a);
 }
 END_TEST
@@ -369,6 +276,7 @@ static void *read_key_shared(void *ctx)
 		pool_unlatch_shared(a->pool, slot);
 		ck_assert_uint_ge(value, last);
 		last = value;
+		atomic_fetch_add(&a->winners, 1);
 	}
 	return NULL;
 }
@@ -425,7 +333,7 @@ static void change_key(struct arena *a, uint64_t round)
 }
 
 static void read_while_changing(void *(*reader)(void *), struct arena *a,
-    uint64_t rounds)
+    uint32_t reads)
 {
 	pthread_t threads[2];
 
@@ -437,7 +345,8 @@ static void read_while_changing(void *(*reader)(void *), struct arena *a,
 	pool_unlatch_exclusive(a->pool, a->slot);
 	for (unsigned i = 0; i < 2; i++)
 		ck_ok(pthread_create(&threads[i], NULL, reader, a));
-	for (uint64_t round = 1; round <= rounds; round++)
+	for (uint64_t round = 1; round <= 2000 || atomic_load(&a->winners) < reads;
+	    round++)
 		change_key(a, round);
 	atomic_store(&a->is_over, true);
 	for (unsigned i = 0; i < 2; i++)
@@ -457,8 +366,7 @@ START_TEST(optimistic_read_that_validates_is_whole)
 {
 	static struct arena a;
 
-	read_while_changing(read_key_optimistically, &a, ROUNDS);
-	ck_assert_uint_gt(a.winners, 0);
+	read_while_changing(read_key_optimistically, &a, 2000);
 }
 END_TEST
 
@@ -552,22 +460,66 @@ START_TEST(pinned_frames_stay_while_others_are_evicted)
 }
 END_TEST
 
+static void *evict_on_and_on(void *ctx)
+{
+	struct arena *a = ctx;
+	uint32_t slot;
+
+	while (!atomic_load(&a->is_over))
+		if (pool_lease(a->pool, &slot) == 0)
+			pool_release(a->pool, slot);
+	return NULL;
+}
+
+START_TEST(pin_wins_or_loses_against_the_clock_but_never_both)
+{
+	static struct arena a;
+	uint32_t slots[7], slot;
+	pthread_t thread;
+
+	open_arena(&a, 8);
+	for (unsigned i = 0; i < 7; i++)
+		ck_ok(pool_lease(a.pool, &slots[i]));
+	ck_ok(pthread_create(&thread, NULL, evict_on_and_on, &a));
+	for (unsigned i = 0; i < 10 * ROUNDS; i++) {
+		slot = pool_latch_key_shared(a.pool, tree_key(1));
+		if (slot == POOL_NO_SLOT) {
+			if (pool_lease(a.pool, &slot))
+				continue;
+			pool_latch_exclusive(a.pool, slot);
+			ck_ok(pool_publish(a.pool, tree_key(1), slot));
+			pool_unlatch_exclusive(a.pool, slot);
+			continue;
+		}
+		pool_pin(a.pool, slot);
+		pool_unlatch_shared(a.pool, slot);
+		for (unsigned look = 0; look < 50; look++)
+			ck_assert(pool_is_owner(a.pool, slot, tree_key(1)));
+		pool_unpin(a.pool, slot);
+	}
+	atomic_store(&a.is_over, true);
+	ck_ok(pthread_join(thread, NULL));
+	for (unsigned i = 0; i < 7; i++)
+		pool_release(a.pool, slots[i]);
+	close_arena(&a);
+}
+END_TEST
+
 TCase *pool_thread_tests(void)
 {
 	TCase *tc = tcase_create("threads");
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, free_list_hands_out_no_slot_twice_and_loses_none);
+	tcase_add_test(tc, free_list_head_differs_when_the_same_slot_is_on_top_again);
 	tcase_add_test(tc, leases_of_threads_never_overlap);
 	tcase_add_test(tc, waiters_for_the_only_slot_are_all_served);
-	tcase_add_test(tc, latch_excludes_and_counts_versions);
-	tcase_add_test(tc, writer_gets_in_under_a_stream_of_readers);
-	tcase_add_test(tc, reader_gets_in_under_a_stream_of_writers);
-	tcase_add_test(tc, writer_gets_in_under_a_stream_of_writers);
 	tcase_add_test(tc, publish_race_has_exactly_one_winner);
+	tcase_add_test(tc, replaced_key_is_found_at_every_instant);
 	tcase_add_test(tc, replaced_key_is_always_there);
 	tcase_add_test(tc, optimistic_read_that_validates_is_whole);
 	tcase_add_test(tc, latecomer_notices_that_the_frame_is_gone);
 	tcase_add_test(tc, pinned_frames_stay_while_others_are_evicted);
+	tcase_add_test(tc, pin_wins_or_loses_against_the_clock_but_never_both);
 	return tc;
 }
