@@ -347,7 +347,7 @@ int space_free(struct space *space, uint64_t block, uint32_t count)
 void space_cancel(struct space *space, uint64_t block, uint32_t count)
 {
 	mutex_lock(&space->lock);
-	ASSERT(run_is_allocated(space, block, count));
+	ASSERT(layout_has_run(&space->layout, block, count) && run_is_allocated(space, block, count));
 	space_give_back_locked(space, block, count);
 	mutex_unlock(&space->lock);
 }

@@ -77,15 +77,16 @@ int space_alloc_frame(struct space *space, enum space_user user, uint64_t *ret_f
  */
 int space_alloc_blocks(struct space *space, enum space_user user, uint32_t want, struct space_run *ret);
 
-/* Allocated blocks that no transaction will name go back at once. */
+/* Allocated blocks that no transaction will name go back at once.  @count is not 0. */
 void space_cancel(struct space *space, uint64_t block, uint32_t count);
 
 /* A transaction that names the blocks is being applied: allocated -> used. In
- * replay the blocks may also be free.  -EUCLEAN if any is used or out of range. */
+ * replay the blocks may also be free.  -EUCLEAN if any is used, resting or out of
+ * range, or @count is 0; then nothing was changed.  The run may cross frames. */
 int space_use(struct space *space, uint64_t block, uint32_t count);
 
 /* A transaction that drops the blocks is being applied: used -> resting.
- * -EUCLEAN if any is not used. */
+ * -EUCLEAN if any is not used; then nothing was changed. */
 int space_free(struct space *space, uint64_t block, uint32_t count);
 
 /* Recovery, before replay: keeps blocks that records of the log name from being
@@ -98,8 +99,14 @@ void space_guard_end(struct space *space);
 /* Every block of the run is in use (for checks). */
 bool space_is_used(struct space *space, uint64_t block, uint32_t count);
 
-/* Promise @blocks for later (-ENOSPC), and give a promise back or redeem it just
- * before the allocation it was for. */
+/*
+ * Promise @blocks for later (-ENOSPC), and give a promise back or redeem it just
+ * before the allocation it was for.  Promises to the tree count in whole frames.
+ * Allocations leave what is promised to others; one frame beyond all promises stays
+ * unpromised, so that one redeemer of each kind at a time is safe from promises made
+ * between its unreserve and its allocation.  A checkpoint helps also where promises
+ * to the tree are what is in the way.
+ */
 int space_reserve(struct space *space, enum space_user user, uint64_t blocks);
 void space_unreserve(struct space *space, enum space_user user, uint64_t blocks);
 
@@ -122,7 +129,8 @@ int space_for_each_used(struct space *space, int (*fn)(void *ctx, uint64_t block
 /* Blocks of the maps' own pages as of the last checkpoint, for checks. */
 int space_for_each_map_block(struct space *space, int (*fn)(void *ctx, uint64_t block), void *ctx);
 
-/* Gives wholly free frames back to the host; counts bytes.  For fitrim. */
+/* Gives wholly free frames back to the host, except some that are kept for the tree;
+ * counts bytes.  For fitrim. */
 int space_trim(struct space *space, uint64_t *ret_bytes);
 
 /* ---- manifest ----------------------------------------------------------- */
@@ -137,7 +145,8 @@ struct manifest_place {
  * manifest_set() has been called, else of the last one. */
 void manifest_get(struct space *space, uint64_t frame_id, struct manifest_place *ret);
 
-/* Checkpoint only, between freeze and write_maps. */
+/* Checkpoint only, between freeze and write_maps, which tells of failures.  A place
+ * with disk frame 0 removes the entry. */
 void manifest_set(struct space *space, uint64_t frame_id, const struct manifest_place *place);
 
 /* Frame ids with an entry, in order. */
@@ -155,7 +164,9 @@ int space_frozen_free(struct space *space, uint64_t block, uint32_t count);
 int space_write_maps(struct space *space, uint64_t generation, struct superblock *superblock);
 
 /* @is_durable: the superblock that names the new maps survives power loss. If not,
- * the checkpoint failed and the store is read-only from now on. */
+ * the checkpoint failed and the store is read-only from now on: live state and
+ * manifest are as if it had not been tried, but its new blocks stay allocated, since
+ * a superblock that names them may have reached the disk. */
 void space_thaw(struct space *space, bool is_durable);
 
 #endif

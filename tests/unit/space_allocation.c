@@ -70,6 +70,53 @@ START_TEST(full_volume_is_filled_to_the_last_data_block_after_frees)
 }
 END_TEST
 
+START_TEST(full_volume_can_save_every_page_of_its_maps)
+{
+	struct space_counters c;
+	uint64_t frame, groups = 140;
+	struct volume v;
+
+	volume_open(&v, 254 * groups);
+	volume_fill(&v);
+	while (space_alloc_frame(v.space, SPACE_TREE, &frame) == 0)
+		ck_ok(space_use(v.space, frame * FRAME_BLOCKS, FRAME_BLOCKS));
+	volume_checkpoint(&v);
+	for (int round = 0; round < 3; round++) {
+		for (uint64_t group = 0; group < groups; group++)
+			ck_ok(space_free(v.space, (group * 254 + 200) * FRAME_BLOCKS + (uint64_t)round, 1));
+		volume_checkpoint(&v);
+	}
+	/* And a frame low down is found again. */
+	ck_ok(space_free(v.space, 100 * FRAME_BLOCKS, 5 * FRAME_BLOCKS));
+	volume_checkpoint(&v);
+	c = volume_counters(&v);
+	ck_assert_uint_ge(c.free_frames, 1);
+	ck_ok(space_alloc_frame(v.space, SPACE_TREE, &frame));
+	ck_assert_uint_eq(frame, 100);
+	volume_reopen(&v);
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(frame_that_is_wholly_free_again_counts_among_those_kept)
+{
+	uint64_t frame, elsewhere = 60 * FRAME_BLOCKS;
+	struct space_run open, run;
+	struct volume v;
+
+	volume_open(&v, 64);
+	ck_ok(space_use(v.space, elsewhere, 100));
+	open = volume_alloc(&v, 10);
+	while (volume_counters(&v).free_frames > 5)
+		ck_ok(space_alloc_frame(v.space, SPACE_TREE, &frame));
+	ck_ok(space_reserve(v.space, SPACE_TREE, FRAME_BLOCKS));
+	space_cancel(v.space, open.block, open.count);
+	run = volume_alloc(&v, 10);
+	ck_assert_uint_eq(run.block, elsewhere + 100);
+	volume_close(&v);
+}
+END_TEST
+
 START_TEST(promised_blocks_are_there)
 {
 	struct space_counters c;
@@ -227,6 +274,8 @@ void add_allocation_tests(TCase *t)
 	tcase_add_test(t, data_leaves_frames_for_the_tree);
 	tcase_add_test(t, full_volume_checkpoints_for_ever);
 	tcase_add_test(t, full_volume_is_filled_to_the_last_data_block_after_frees);
+	tcase_add_test(t, full_volume_can_save_every_page_of_its_maps);
+	tcase_add_test(t, frame_that_is_wholly_free_again_counts_among_those_kept);
 	tcase_add_test(t, promised_blocks_are_there);
 	tcase_add_test(t, promise_made_between_unreserve_and_allocation_takes_nothing_from_it);
 	tcase_add_test(t, absurd_promises_are_refused);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/checksum.h"
 #include "base/log.h"
 #include "device/device_test.h"
 
@@ -142,6 +143,123 @@ START_TEST(old_and_foreign_pages_are_not_taken)
 }
 END_TEST
 
+/* The pages from a root to a leaf, to be changed and given right checksums. */
+struct forgery {
+	struct map_page page[3];
+	uint64_t block[3];
+};
+
+static void read_path(struct volume *v, const struct map_root *root, unsigned leaf, struct forgery *f)
+{
+	f->block[2] = from_le64(root->block);
+	read_page(v, f->block[2], &f->page[2]);
+	f->block[1] = from_le64(f->page[2].pointers[0].block);
+	read_page(v, f->block[1], &f->page[1]);
+	f->block[0] = from_le64(f->page[1].pointers[leaf].block);
+	read_page(v, f->block[0], &f->page[0]);
+}
+
+static le32 seal(struct volume *v, struct map_page *page, uint64_t block)
+{
+	page->checksum = to_le32(checksum32((char *)page + 4, BLOCK_BYTES - 4,
+	    uuid_seed(v->superblock.uuid) ^ block));
+	write_page(v, block, page);
+	return page->checksum;
+}
+
+static void write_path(struct volume *v, struct map_root *root, unsigned leaf, struct forgery *f)
+{
+	f->page[1].pointers[leaf].checksum = seal(v, &f->page[0], f->block[0]);
+	f->page[2].pointers[0].checksum = seal(v, &f->page[1], f->block[1]);
+	root->checksum = seal(v, &f->page[2], f->block[2]);
+}
+
+START_TEST(page_found_at_another_block_is_damage)
+{
+	struct forgery f;
+	struct volume v;
+
+	open_for_damage(&v);
+	read_path(&v, &v.superblock.space, 1, &f);
+	write_page(&v, 900 * FRAME_BLOCKS, &f.page[2]);
+	v.superblock.space.block = to_le64(900 * FRAME_BLOCKS);
+	expect_damage(&v, "space map", "root page 0", 900 * FRAME_BLOCKS);
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(well_summed_nonsense_is_damage)
+{
+	const uint64_t outside[] = {1, FIRST_BLOCK - 1, 254 * 4 * FRAME_BLOCKS, UINT64_MAX};
+	struct map_root *root;
+	struct forgery good, f;
+	struct volume v;
+
+	open_for_damage(&v);
+	root = &v.superblock.space;
+	read_path(&v, root, 1, &good);
+	f = good;
+	f.page[0].first_index = to_le64(2 * 254);
+	write_path(&v, root, 1, &f);
+	expect_damage(&v, "space map", "leaf page 1", f.block[0]);
+	f = good;
+	f.page[0].level = 1;
+	write_path(&v, root, 1, &f);
+	expect_damage(&v, "space map", "leaf page 1", f.block[0]);
+	f = good;
+	f.page[0].kind = MAP_MANIFEST;
+	write_path(&v, root, 1, &f);
+	expect_damage(&v, "space map", "leaf page 1", f.block[0]);
+	for (unsigned i = 0; i < ARRAY_COUNT(outside); i++) {
+		f = good;
+		f.page[1].pointers[2].block = to_le64(outside[i]);
+		write_path(&v, root, 1, &f);
+		expect_damage(&v, "space map", "middle page 0", f.block[1]);
+	}
+	/* A leaf that the volume is too small for. */
+	f = good;
+	f.page[1].pointers[9] = f.page[1].pointers[1];
+	write_path(&v, root, 1, &f);
+	expect_damage(&v, "space map", "middle page 0", f.block[1]);
+	write_path(&v, root, 1, &good);
+	ck_ok(volume_try_open(&v));
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(maps_that_contradict_the_volume_are_damage)
+{
+	struct map_root *root;
+	struct forgery good, f;
+	struct volume v;
+
+	open_for_damage(&v);
+	root = &v.superblock.space;
+	read_path(&v, root, 0, &good);
+	/* Superblock and journal are not free, nor is a page of the maps. */
+	for (unsigned frame = 0; frame <= FIRST_FRAME; frame++) {
+		f = good;
+		f.page[0].space[frame].used[0] = to_le64(0);
+		write_path(&v, root, 0, &f);
+		ck_assert_int_eq(volume_try_open(&v), -EUCLEAN);
+	}
+	write_path(&v, root, 0, &good);
+	root = &v.superblock.manifest;
+	read_path(&v, root, 0, &good);
+	f = good;
+	f.page[0].manifest[1].disk_frame = to_le64(v.frames);
+	write_path(&v, root, 0, &f);
+	expect_damage(&v, "manifest", "leaf page 0", f.block[0]);
+	f = good;
+	f.page[0].manifest[1].used_blocks = to_le32(129);
+	write_path(&v, root, 0, &f);
+	expect_damage(&v, "manifest", "leaf page 0", f.block[0]);
+	write_path(&v, root, 0, &good);
+	ck_ok(volume_try_open(&v));
+	volume_close(&v);
+}
+END_TEST
+
 START_TEST(roots_outside_the_volume_are_damage)
 {
 	uint64_t bad[] = {1, FIRST_BLOCK - 1, 254 * 4 * FRAME_BLOCKS, UINT64_MAX};
@@ -246,6 +364,9 @@ void add_damage_tests(TCase *t)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, damage_of_every_kind_of_page_is_found_and_named);
 	tcase_add_test(t, old_and_foreign_pages_are_not_taken);
+	tcase_add_test(t, page_found_at_another_block_is_damage);
+	tcase_add_test(t, well_summed_nonsense_is_damage);
+	tcase_add_test(t, maps_that_contradict_the_volume_are_damage);
 	tcase_add_test(t, roots_outside_the_volume_are_damage);
 	tcase_add_test(t, manifest_refuses_places_outside_the_volume);
 	tcase_add_test(t, failing_device_fails_the_checkpoint_and_the_open);

@@ -68,6 +68,54 @@ START_TEST(empty_leaves_take_no_block)
 }
 END_TEST
 
+/* An emptied leaf has given up its block when its frames are given a page. */
+START_TEST(emptied_leaf_that_becomes_home_of_a_page_is_saved)
+{
+	uint64_t home = FIRST_FRAME, block = 254ull * FRAME_BLOCKS, page = block + FRAME_BLOCKS;
+	struct volume v;
+
+	volume_open(&v, 254 * 3);
+	ck_ok(space_use(v.space, block + 99, 1));
+	for (uint64_t frame = home + 1; frame < 254; frame++)
+		ck_ok(space_use(v.space, frame * FRAME_BLOCKS, FRAME_BLOCKS));
+	volume_checkpoint(&v);
+	/* One block is left at home: leaf 0 takes it, leaf 1 is empty, leaf 2 opens a
+	 * new home in the lowest wholly free frame, which is of leaf 1. */
+	for (uint64_t b = home * FRAME_BLOCKS, left = FRAME_BLOCKS - 4 - 1; left > 0; b++)
+		left -= space_use(v.space, b, 1) == 0;
+	ck_ok(space_free(v.space, block + 99, 1));
+	ck_ok(space_use(v.space, 2 * block, 1));
+	volume_checkpoint(&v);
+	ck_assert(space_is_used(v.space, page, 1));
+	volume_reopen(&v);
+	ck_assert(space_is_used(v.space, page, 1));
+	ck_assert(!space_is_used(v.space, block + 99, 1));
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(home_without_pages_is_a_free_frame_again)
+{
+	struct space_counters before, after;
+	uint64_t groups = 140;
+	struct volume v;
+
+	volume_open(&v, 254 * groups);
+	before = volume_counters(&v);
+	for (int round = 0; round < 3; round++) {
+		for (uint64_t group = 1; group < groups; group++)
+			ck_ok(space_use(v.space, group * 254 * FRAME_BLOCKS, 1));
+		volume_checkpoint(&v);
+		for (uint64_t group = 1; group < groups; group++)
+			ck_ok(space_free(v.space, group * 254 * FRAME_BLOCKS, 1));
+		volume_checkpoint(&v);
+		after = volume_counters(&v);
+		ck_assert_int_eq(memcmp(&before, &after, sizeof(before)), 0);
+	}
+	volume_close(&v);
+}
+END_TEST
+
 START_TEST(pages_of_the_last_checkpoint_are_not_overwritten_by_the_next)
 {
 	struct device *copy;
@@ -150,6 +198,8 @@ void add_map_tests(TCase *t)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, checkpoint_saves_the_bits_of_its_own_pages);
 	tcase_add_test(t, empty_leaves_take_no_block);
+	tcase_add_test(t, emptied_leaf_that_becomes_home_of_a_page_is_saved);
+	tcase_add_test(t, home_without_pages_is_a_free_frame_again);
 	tcase_add_test(t, pages_of_the_last_checkpoint_are_not_overwritten_by_the_next);
 	tcase_add_test(t, large_volume_opens_with_few_reads_and_little_memory);
 	tcase_add_test(t, largest_volume_can_be_made_and_opened);
