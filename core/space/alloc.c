@@ -173,7 +173,8 @@ static struct map_frame *find_map_frame(struct frame_index *index, uint64_t fram
 static void update_map_frame(struct space *space, struct group *group, unsigned slot, uint32_t free)
 {
 	struct frame_index *index = &space->index;
-	struct map_frame *home = find_map_frame(index, (uint64_t)group->number * GROUP_FRAMES + slot);
+	struct map_frame *home = find_map_frame(
+	    index, (uint64_t)group->number * GROUP_FRAMES + slot);
 
 	index->map_free += free;
 	index->map_free -= home->free;
@@ -220,6 +221,15 @@ int index_add_map_frame_locked(struct space *space, uint64_t frame)
 	return 0;
 }
 
+/* The group has one. */
+static unsigned first_slot_with(const struct group *group, unsigned free)
+{
+	const uint8_t *found = memchr(group->free, (int)free, GROUP_FRAMES);
+
+	ASSERT(found);
+	return (unsigned)(found - group->free);
+}
+
 /* The lowest wholly free frame; there is one. */
 static uint64_t find_free_frame(struct space *space)
 {
@@ -235,7 +245,7 @@ static uint64_t find_free_frame(struct space *space)
 	if (!group)
 		return (uint64_t)number * GROUP_FRAMES;
 	return (uint64_t)number * GROUP_FRAMES +
-	       (uint64_t)((const uint8_t *)memchr(group->free, FRAME_BLOCKS, GROUP_FRAMES) - group->free);
+	       first_slot_with(group, FRAME_BLOCKS);
 }
 
 /* The emptiest frame that is neither wholly free nor full nor a home of maps. */
@@ -251,7 +261,7 @@ static bool find_emptiest(const struct space *space, uint64_t *ret_frame)
 			      : 63u - (unsigned)__builtin_clzll(filled.word[0]);
 	group = space->groups[space->index.bucket[best]];
 	*ret_frame = (uint64_t)group->number * GROUP_FRAMES +
-		     (uint64_t)((const uint8_t *)memchr(group->free, (int)best, GROUP_FRAMES) - group->free);
+		     first_slot_with(group, best);
 	return true;
 }
 
@@ -447,7 +457,8 @@ static int choose_run(struct space *space, enum space_user user, bool want_frame
 	return 0;
 }
 
-static int alloc_blocks_locked(struct space *space, enum space_user user, uint32_t want, struct space_run *ret)
+static int alloc_blocks_locked(struct space *space, enum space_user user,
+    uint32_t want, struct space_run *ret)
 {
 	struct open_run *open = user == SPACE_DATA ? &space->data_run : &space->tree_run;
 	struct open_run run = *open;
@@ -474,7 +485,8 @@ static int alloc_blocks_locked(struct space *space, enum space_user user, uint32
 	return err;
 }
 
-int space_alloc_blocks(struct space *space, enum space_user user, uint32_t want, struct space_run *ret)
+int space_alloc_blocks(struct space *space, enum space_user user, uint32_t want,
+    struct space_run *ret)
 {
 	struct space_run run;
 	int err;

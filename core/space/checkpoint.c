@@ -77,7 +77,8 @@ static int frozen_change(struct space *space, uint64_t block, uint32_t count, bo
 	else if (!err)
 		err = space_free_locked(space, block, count, true);
 	if (!err)
-		space->changes[space->change_count++] = (struct frozen_change){block, count, is_use};
+		space->changes[space->change_count++] =
+		    (struct frozen_change){block, count, is_use};
 	return err;
 }
 
@@ -216,7 +217,8 @@ static int list_pages(struct space *space, struct write_list *ret)
 
 		list_moved(&space->manifest, level, ret);
 		list_moved(&space->space_map, level, ret);
-		qsort(&ret->items[first], ret->count - first, sizeof(ret->items[0]), compare_places);
+		qsort(&ret->items[first], ret->count - first,
+		    sizeof(ret->items[0]), compare_places);
 	}
 	return 0;
 }

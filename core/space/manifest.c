@@ -49,7 +49,8 @@ int manifest_verify(struct space *space)
 
 			if (is_good_place(space, &place))
 				continue;
-			log_error("manifest: leaf page %u at block %llu: frame id %llu lies outside the volume",
+			log_error("manifest: leaf page %u at block %llu: frame "
+				  "id %llu lies outside the volume",
 			    number, (unsigned long long)leaf->block,
 			    (unsigned long long)number * MAP_PAGE_ENTRIES + i);
 			return -EUCLEAN;

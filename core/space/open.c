@@ -75,7 +75,8 @@ static int adopt_leaf(struct space *space, const struct map_node *leaf)
 		if (bits_is_zero(used))
 			continue;
 		if (slot >= frames) {
-			log_error("space map: leaf page %u at block %llu: uses blocks past the volume",
+			log_error("space map: leaf page %u at block %llu: uses "
+				  "blocks past the volume",
 			    leaf->number, (unsigned long long)leaf->block);
 			return -EUCLEAN;
 		}
@@ -114,7 +115,8 @@ static int adopt_map_pages(struct space *space, const struct page_map *map)
 			if (!node || node->block == 0)
 				continue;
 			if (!space_run_is_used_locked(space, node->block, 1)) {
-				log_error("space map: block %llu holds a map page but is not in use",
+				log_error("space map: block %llu holds a map "
+					  "page but is not in use",
 				    (unsigned long long)node->block);
 				return -EUCLEAN;
 			}
@@ -153,9 +155,11 @@ static int init_maps(struct space *space)
 {
 	int err;
 
-	err = page_map_init(&space->space_map, MAP_SPACE, &space->layout, space->layout.frame_count);
+	err = page_map_init(&space->space_map, MAP_SPACE, &space->layout,
+	    space->layout.frame_count);
 	if (!err)
-		err = page_map_init(&space->manifest, MAP_MANIFEST, &space->layout, MAP_ENTRIES_MAX);
+		err = page_map_init(&space->manifest, MAP_MANIFEST,
+		    &space->layout, MAP_ENTRIES_MAX);
 	if (err)
 		return err;
 	space->group_count = space->space_map.end[MAP_LEAF];

@@ -195,7 +195,8 @@ static uint32_t checksum_of(const struct map_node *node)
 }
 
 /* Child @i of a middle or root page, or NULL. */
-static struct map_node *child_of(const struct page_map *map, const struct map_node *node, unsigned i)
+static struct map_node *child_of(
+    const struct page_map *map, const struct map_node *node, unsigned i)
 {
 	uint32_t number = node->number * MAP_PAGE_ENTRIES + i;
 
@@ -228,7 +229,8 @@ static uint64_t first_index_of(unsigned level, uint32_t number)
 	return index;
 }
 
-static uint32_t page_checksum(const struct page_map *map, const struct map_page *page, uint64_t block)
+static uint32_t page_checksum(
+    const struct page_map *map, const struct map_page *page, uint64_t block)
 {
 	return checksum32((const char *)page + sizeof(page->checksum),
 	    sizeof(*page) - sizeof(page->checksum), map->layout->seed ^ block);
@@ -328,7 +330,8 @@ static int damaged(const struct page_map *map, const struct map_node *node, cons
 	return -EUCLEAN;
 }
 
-static int verify_page(const struct page_map *map, const struct map_node *node, const struct map_page *page)
+static int verify_page(const struct page_map *map, const struct map_node *node,
+    const struct map_page *page)
 {
 	if (from_le32(page->checksum) != page_checksum(map, page, node->block))
 		return damaged(map, node, "checksum does not match");
@@ -342,7 +345,8 @@ static int verify_page(const struct page_map *map, const struct map_node *node, 
 	return 0;
 }
 
-static int adopt_pointers(struct page_map *map, const struct map_node *node, const struct map_page *page)
+static int adopt_pointers(struct page_map *map, const struct map_node *node,
+    const struct map_page *page)
 {
 	unsigned level = node->level - 1u;
 
@@ -402,8 +406,9 @@ static int read_pages(struct page_map *map, struct device *device,
 	device_submit(device, &batch, requests, request_count);
 	err = device_wait(device, &batch);
 	if (err)
-		log_error("%s: reading %u %s pages near block %llu: %s", map_name(map), count,
-		    level_name(nodes[0]->level), (unsigned long long)nodes[0]->block, strerror(-err));
+		log_error("%s: reading %u %s pages near block %llu: %s",
+		    map_name(map), count, level_name(nodes[0]->level),
+		    (unsigned long long)nodes[0]->block, strerror(-err));
 	return err;
 }
 

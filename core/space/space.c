@@ -214,14 +214,16 @@ static bool run_may_be_used(const struct space *space, uint64_t block, uint64_t 
 		const struct group *group = space->groups[part.group];
 
 		if (group && !bits_is_zero(bits_and(part.mask,
-				 bits_or(group_used(group, part.slot), group_resting(group, part.slot)))))
+				 bits_or(group_used(group, part.slot),
+				     group_resting(group, part.slot)))))
 			return false;
 	}
 	return true;
 }
 
 /* The memory that a change of the run needs, so that the change cannot fail. */
-static int prepare_run(struct space *space, uint64_t block, uint64_t count, bool is_frozen, int generation)
+static int prepare_run(struct space *space, uint64_t block, uint64_t count,
+    bool is_frozen, int generation)
 {
 	struct run_part part = part_of(block, count);
 
@@ -288,7 +290,8 @@ int space_free_locked(struct space *space, uint64_t block, uint64_t count, bool 
 	struct run_part part = part_of(block, count);
 	int err;
 
-	if (!layout_has_run(&space->layout, block, count) || !space_run_is_used_locked(space, block, count))
+	if (!layout_has_run(&space->layout, block, count) ||
+	    !space_run_is_used_locked(space, block, count))
 		return -EUCLEAN;
 	err = prepare_run(space, block, count, is_frozen, (int)generation);
 	if (err)
@@ -347,7 +350,8 @@ int space_free(struct space *space, uint64_t block, uint32_t count)
 void space_cancel(struct space *space, uint64_t block, uint32_t count)
 {
 	mutex_lock(&space->lock);
-	ASSERT(layout_has_run(&space->layout, block, count) && run_is_allocated(space, block, count));
+	ASSERT(layout_has_run(&space->layout, block, count) &&
+	       run_is_allocated(space, block, count));
 	space_give_back_locked(space, block, count);
 	mutex_unlock(&space->lock);
 }
@@ -357,7 +361,8 @@ bool space_is_used(struct space *space, uint64_t block, uint32_t count)
 	bool is_used;
 
 	mutex_lock(&space->lock);
-	is_used = layout_has_run(&space->layout, block, count) && space_run_is_used_locked(space, block, count);
+	is_used = layout_has_run(&space->layout, block, count) &&
+		  space_run_is_used_locked(space, block, count);
 	mutex_unlock(&space->lock);
 	return is_used;
 }

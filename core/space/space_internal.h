@@ -62,7 +62,8 @@ static inline unsigned bits_count(struct bits a)
 static inline unsigned bits_find(struct bits a, unsigned from)
 {
 	for (unsigned w = from / 64; w < 2; w++) {
-		uint64_t word = a.word[w] & (w == from / 64 ? UINT64_MAX << (from % 64) : UINT64_MAX);
+		uint64_t wanted = w == from / 64 ? UINT64_MAX << (from % 64) : UINT64_MAX;
+		uint64_t word = a.word[w] & wanted;
 
 		if (word)
 			return w * 64 + (unsigned)__builtin_ctzll(word);

@@ -85,7 +85,8 @@ static int walk_group(struct space *space, struct used_walk *walk, uint32_t numb
 	return err;
 }
 
-int space_for_each_used(struct space *space, int (*fn)(void *ctx, uint64_t block, uint64_t count), void *ctx)
+int space_for_each_used(struct space *space,
+    int (*fn)(void *ctx, uint64_t block, uint64_t count), void *ctx)
 {
 	struct used_walk walk = {.fn = fn, .ctx = ctx};
 	int err = 0;
@@ -118,7 +119,9 @@ int space_for_each_map_block(struct space *space, int (*fn)(void *ctx, uint64_t 
 	int err = 0;
 
 	mutex_lock(&space->lock);
-	blocks = calloc(space->space_map.node_count + space->manifest.node_count + 1, sizeof(*blocks));
+	count = space->space_map.node_count + space->manifest.node_count;
+	blocks = calloc(count + 1, sizeof(*blocks));
+	count = 0;
 	if (blocks) {
 		list_blocks(&space->space_map, blocks, &count);
 		list_blocks(&space->manifest, blocks, &count);

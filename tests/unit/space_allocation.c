@@ -59,7 +59,8 @@ START_TEST(full_volume_is_filled_to_the_last_data_block_after_frees)
 
 	volume_open(&v, 48);
 	volume_fill(&v);
-	for (uint64_t block = FIRST_BLOCK + 2 * FRAME_BLOCKS; block < 30 * FRAME_BLOCKS; block += 7) {
+	for (uint64_t block = FIRST_BLOCK + 2 * FRAME_BLOCKS;
+	     block < 30 * FRAME_BLOCKS; block += 7) {
 		ck_ok(space_free(v.space, block, 3));
 		freed += 3;
 	}
@@ -83,7 +84,10 @@ START_TEST(full_volume_can_save_every_page_of_its_maps)
 	volume_checkpoint(&v);
 	for (int round = 0; round < 3; round++) {
 		for (uint64_t group = 0; group < groups; group++)
-			ck_ok(space_free(v.space, (group * 254 + 200) * FRAME_BLOCKS + (uint64_t)round, 1));
+			ck_ok(space_free(v.space,
+			    (group * 254 + 200) * FRAME_BLOCKS +
+				(uint64_t)round,
+			    1));
 		volume_checkpoint(&v);
 	}
 	/* And a frame low down is found again. */

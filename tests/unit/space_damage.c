@@ -61,7 +61,8 @@ static void expect_damage(struct volume *v, const char *map, const char *page, u
 	last_line[0] = 0;
 	ck_assert_int_eq(volume_try_open(v), -EUCLEAN);
 	snprintf(number, sizeof(number), "%llu", (unsigned long long)block);
-	ck_assert_msg(strstr(last_line, map) && strstr(last_line, page) && strstr(last_line, number),
+	ck_assert_msg(strstr(last_line, map) && strstr(last_line, page) &&
+			  strstr(last_line, number),
 	    "%s (wanted %s, %s, %s)", last_line, map, page, number);
 }
 
@@ -149,7 +150,8 @@ struct forgery {
 	uint64_t block[3];
 };
 
-static void read_path(struct volume *v, const struct map_root *root, unsigned leaf, struct forgery *f)
+static void read_path(struct volume *v, const struct map_root *root,
+    unsigned leaf, struct forgery *f)
 {
 	f->block[2] = from_le64(root->block);
 	read_page(v, f->block[2], &f->page[2]);

@@ -163,7 +163,8 @@ START_TEST(large_volume_opens_with_few_reads_and_little_memory)
 	    (unsigned long long)(frames / 254 + 1), (double)(monotonic_ns() - start) / 1e6);
 	device_counters(v.device, &after);
 	ck_assert_uint_lt(after.reads - before.reads, 200);
-	ck_assert_uint_eq(volume_counters(&v).used_blocks, (frames / 254 + 1) * 100 + frames / 254 + 1 + 17 + 1);
+	ck_assert_uint_eq(volume_counters(&v).used_blocks,
+	    (frames / 254 + 1) * 100 + frames / 254 + 1 + 17 + 1);
 	volume_close(&v);
 }
 END_TEST

@@ -98,17 +98,23 @@ static void model_alloc(struct model *m)
 	ck_assert_uint_le(run.count, want);
 	for (uint32_t i = 0; i < run.count; i++) {
 		if (m->state[run.block + i] != FREE)
-			ck_abort_msg("block %llu was given away", (unsigned long long)run.block + i);
+			ck_abort_msg("block %llu was given away",
+			    (unsigned long long)run.block + i);
 	}
 	set_run(m->state, &run, ALLOCATED);
 }
 
 static void model_use(struct model *m)
 {
-	struct space_run run = find_run(m, below(m, 10) ? ALLOCATED : FREE, 1 + (uint32_t)below(m, 200));
+	struct space_run run = find_run(
+	    m, below(m, 10) ? ALLOCATED : FREE, 1 + (uint32_t)below(m, 200));
 	uint8_t *is_map;
 
 	if (run.count == 0)
+		return;
+	/* Free blocks are used as a replay does: never more than data could have got. */
+	if (m->state[run.block] == FREE &&
+	    run.count > volume_counters(&m->v).data_available_blocks)
 		return;
 	/* A block the model takes for free may hold a map page. */
 	is_map = map_blocks(m);
@@ -177,7 +183,8 @@ static void model_move_frame(struct model *m)
 		/* Tree frames are not for model_free(). */
 		set_run(m->state, &run, UINT8_MAX);
 		set_run(m->image, &run, 1);
-		*place = (struct manifest_place){frame, (uint32_t)below(m, 1u << 30), 1 + (uint32_t)below(m, 128)};
+		*place = (struct manifest_place){frame,
+		    (uint32_t)below(m, 1u << 30), 1 + (uint32_t)below(m, 128)};
 	}
 	manifest_set(m->v.space, id, place);
 }
