@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/lock.h"
 #include "fs/fs.h"
 #include "fuse/options.h"
 
@@ -14,6 +15,7 @@
 #define FUSE_USE_VERSION 34
 
 struct session;
+struct listing_handle;
 
 struct daemon {
 	/* Set at init. */
@@ -27,6 +29,9 @@ struct daemon {
 	uint32_t kernel_init_flags; /* what the kernel offers, FUSE_* of linux/fuse.h */
 	bool is_initialised;
 	bool has_no_open; /* the kernel can do without OPEN and RELEASE */
+
+	struct mutex lock;
+	struct listing_handle *listings; /* guarded by lock */
 };
 
 #endif

@@ -41,6 +41,7 @@
 #include "fuse/log.h"
 #include "fuse/messages.h"
 #include "fuse/mountpoint.h"
+#include "fuse/ops.h"
 #include "fuse/session.h"
 
 #include <fuse_lowlevel.h>
@@ -114,8 +115,10 @@ static int open_volume(struct daemon *daemon)
 
 static int close_volume(struct daemon *daemon)
 {
-	int err = fs_close(daemon->fs);
+	int err;
 
+	close_listings(daemon);
+	err = fs_close(daemon->fs);
 	daemon->fs = NULL;
 	if (err)
 		log_error("%s: the last commit failed: %s; what was not synced may be lost",
@@ -275,6 +278,7 @@ int main(int argc, char **argv)
 	int err = options_parse(argc, argv, &daemon.options, message, sizeof(message));
 	int status;
 
+	mutex_init(&daemon.lock, RANK_DAEMON);
 	if (err) {
 		fprintf(stderr, "holtfs: %s\nTry 'holtfs --help'.\n",
 		    err == -EINVAL ? message : strerror(-err));
@@ -286,6 +290,7 @@ int main(int argc, char **argv)
 	} else {
 		status = start(&daemon) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
+	mutex_fini(&daemon.lock);
 	options_fini(&daemon.options);
 	free(daemon.volume);
 	free(daemon.mountpoint);

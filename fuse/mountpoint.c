@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,13 +120,19 @@ char *mountpoint_of_volume(const char *volume)
 
 /* ---- before the mount ------------------------------------------------------- */
 
+static int report_dead(const char *path)
+{
+	log_error("%s: a mount whose daemon has died; remove it with: fusermount3 -u %s",
+	    path, path);
+	return -ENOTCONN;
+}
+
 static int report_resolve(const char *given, int err)
 {
+	if (err == -ENOTCONN)
+		return report_dead(given);
 	if (err == -ENOENT)
 		log_error("%s: no such mount point; create the directory first", given);
-	else if (err == -ENOTCONN)
-		log_error("%s: a mount whose daemon has died; remove it with: "
-			  "fusermount3 -u %s", given, given);
 	else
 		log_error("%s: cannot be reached as mount point: %s", given, strerror(-err));
 	return err;
@@ -228,8 +235,12 @@ static int check_ordinary_user(const char *path, bool has_allow_other)
 int mountpoint_check(const char *path, bool has_allow_other)
 {
 	cleanup_free char *source = find_mount(path, NULL);
+	struct statvfs st;
 	int err;
 
+	/* The kernel remembers attributes of the dead, but not free space. */
+	if (source && statvfs(path, &st) && errno == ENOTCONN)
+		return report_dead(path);
 	if (source) {
 		log_error("%s: already a holtfs mount, of %s; unmount it first", path, source);
 		return -EBUSY;

@@ -1,5 +1,7 @@
 /*
- * Listings.  A directory handle is the file layer's; offsets are its tokens.
+ * Listings.  A directory handle is the file layer's; offsets are its tokens.  The
+ * daemon keeps a list of them: a connection that is cut while programs have
+ * directories open sends no RELEASEDIR.
  *
  * One request fills one buffer of the size the kernel asks for:
  *
@@ -21,7 +23,85 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/lock.h"
 #include "fuse/reply.h"
+
+/* ---- handles ------------------------------------------------------------------ */
+
+struct listing_handle {
+	struct fs_dir *dir;		     /* set at init */
+	struct listing_handle *next, **link; /* guarded by the daemon's lock; link
+					      * points at what points here */
+};
+
+static struct listing_handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct listing_handle *)(uintptr_t)fi->fh;
+}
+
+static struct listing_handle *add_handle(struct daemon *daemon, struct fs_dir *dir)
+{
+	struct listing_handle *handle = malloc(sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->dir = dir;
+	mutex_lock(&daemon->lock);
+	handle->next = daemon->listings;
+	handle->link = &daemon->listings;
+	if (handle->next)
+		handle->next->link = &handle->next;
+	daemon->listings = handle;
+	mutex_unlock(&daemon->lock);
+	return handle;
+}
+
+static void close_handle(struct daemon *daemon, struct listing_handle *handle)
+{
+	mutex_lock(&daemon->lock);
+	*handle->link = handle->next;
+	if (handle->next)
+		handle->next->link = handle->link;
+	mutex_unlock(&daemon->lock);
+	fs_closedir(handle->dir);
+	free(handle);
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct daemon *daemon = request_daemon(req);
+	struct listing_handle *handle;
+	struct fs_dir *dir;
+	int err = fs_opendir(daemon->fs, ino, &dir);
+
+	if (err) {
+		reply_status(req, err);
+		return;
+	}
+	handle = add_handle(daemon, dir);
+	if (!handle) {
+		fs_closedir(dir);
+		reply_status(req, -ENOMEM);
+		return;
+	}
+	fi->fh = (uintptr_t)handle;
+	if (fuse_reply_open(req, fi))
+		close_handle(daemon, handle);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	close_handle(request_daemon(req), handle_of(fi));
+	reply_status(req, 0);
+}
+
+void close_listings(struct daemon *daemon)
+{
+	while (daemon->listings)
+		close_handle(daemon, daemon->listings);
+}
+
+/* ---- entries ------------------------------------------------------------------ */
 
 struct listing {
 	fuse_req_t req;
@@ -29,31 +109,6 @@ struct listing {
 	char *buffer;
 	size_t used, capacity;
 };
-
-static struct fs_dir *dir_of(const struct fuse_file_info *fi)
-{
-	return (struct fs_dir *)(uintptr_t)fi->fh;
-}
-
-void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct fs_dir *dir;
-	int err = fs_opendir(request_daemon(req)->fs, ino, &dir);
-
-	if (err) {
-		reply_status(req, err);
-		return;
-	}
-	fi->fh = (uintptr_t)dir;
-	if (fuse_reply_open(req, fi))
-		fs_closedir(dir);
-}
-
-void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	fs_closedir(dir_of(fi));
-	reply_status(req, 0);
-}
 
 /* "." and "..", and everything in a plain listing, come without attributes: then
  * only number and type of the stat count, and no look-up is added (node id 0). */
@@ -118,12 +173,12 @@ static void list_directory(fuse_req_t req, struct fs_dir *dir, size_t size, off_
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	list_directory(req, dir_of(fi), size, offset, false);
+	list_directory(req, handle_of(fi)->dir, size, offset, false);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	list_directory(req, dir_of(fi), size, offset, true);
+	list_directory(req, handle_of(fi)->dir, size, offset, true);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
