@@ -76,7 +76,8 @@ void background_ready(int fd)
 	log_to_syslog();
 	setsid();
 	if (chdir("/"))
-		log_warning("leaving the working directory failed: %s", strerror(errno));
+		log_warning(
+		    "leaving the working directory failed: %s", strerror(errno));
 	for (int stream = 0; null >= 0 && stream <= STDERR_FILENO; stream++)
 		dup2(null, stream);
 	if (null > STDERR_FILENO)

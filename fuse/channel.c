@@ -49,12 +49,14 @@ int channel_clone(int master)
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 13)
 
-static void note_init_request(struct daemon *daemon, const void *request, size_t bytes)
+static void note_init_request(
+    struct daemon *daemon, const void *request, size_t bytes)
 {
 	const struct fuse_in_header *header = request;
 	const struct fuse_init_in *init = (const void *)(header + 1);
 
-	if (bytes >= sizeof(*header) + offsetof(struct fuse_init_in, flags) + sizeof(init->flags) &&
+	if (bytes >= sizeof(*header) + offsetof(struct fuse_init_in, flags) +
+			 sizeof(init->flags) &&
 	    header->opcode == FUSE_INIT)
 		daemon->kernel_init_flags = init->flags;
 }
@@ -94,7 +96,8 @@ static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 
 bool channel_attach(struct fuse_session *fuse)
 {
-	static const struct fuse_custom_io io = { .writev = write_reply, .read = read_request };
+	static const struct fuse_custom_io io = {
+	    .writev = write_reply, .read = read_request};
 
 	return fuse_session_custom_io(fuse, &io, fuse_session_fd(fuse)) == 0;
 }

@@ -26,7 +26,7 @@ struct daemon {
 	struct session *session;
 
 	/* Set while the first request is answered, by the one thread there is then. */
-	uint32_t kernel_init_flags; /* what the kernel offers, FUSE_* of linux/fuse.h */
+	uint32_t kernel_init_flags; /* FUSE_* it offers, until INIT is answered */
 	bool is_initialised;
 	bool has_no_open; /* the kernel can do without OPEN and RELEASE */
 

@@ -30,16 +30,17 @@ static const struct {
 	const char *prefix;
 	int priority;
 } levels[] = {
-	[LOG_LEVEL_ERROR] = { "", LOG_ERR },
-	[LOG_LEVEL_WARNING] = { "warning: ", LOG_WARNING },
-	[LOG_LEVEL_INFO] = { "", LOG_INFO },
-	[LOG_LEVEL_DEBUG] = { "debug: ", LOG_DEBUG },
+    [LOG_LEVEL_ERROR] = {"", LOG_ERR},
+    [LOG_LEVEL_WARNING] = {"warning: ", LOG_WARNING},
+    [LOG_LEVEL_INFO] = {"", LOG_INFO},
+    [LOG_LEVEL_DEBUG] = {"debug: ", LOG_DEBUG},
 };
 
 static void print_line(enum log_level level, const char *line)
 {
 	char text[LINE_BYTES];
-	int bytes = snprintf(text, sizeof(text), "holtfs: %s%s\n", levels[level].prefix, line);
+	int bytes = snprintf(
+	    text, sizeof(text), "holtfs: %s%s\n", levels[level].prefix, line);
 	ssize_t written;
 
 	if (bytes >= (int)sizeof(text)) {

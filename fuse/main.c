@@ -55,7 +55,8 @@
 
 static int report_volume(const struct daemon *daemon, int err)
 {
-	cleanup_free char *where = err == -EBUSY ? mountpoint_of_volume(daemon->volume) : NULL;
+	cleanup_free char *where =
+	    err == -EBUSY ? mountpoint_of_volume(daemon->volume) : NULL;
 
 	if (where)
 		log_error("%s: already mounted, on %s", daemon->volume, where);
@@ -90,15 +91,15 @@ static int open_volume(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
 	const struct device_options device_options = {
-		.is_read_only = options->is_read_only,
-		.io = options->io,
-		.lock_wait_ms = lock_wait_ms(daemon),
+	    .is_read_only = options->is_read_only,
+	    .io = options->io,
+	    .lock_wait_ms = lock_wait_ms(daemon),
 	};
 	const struct fs_options fs_options = {
-		.is_read_only = options->is_read_only,
-		.no_atime = options->has_no_atime,
-		.commit_interval_ms = options->commit_interval_ms,
-		.cache_bytes = options->cache_bytes,
+	    .is_read_only = options->is_read_only,
+	    .no_atime = options->has_no_atime,
+	    .commit_interval_ms = options->commit_interval_ms,
+	    .cache_bytes = options->cache_bytes,
 	};
 	struct device *device;
 	int err = device_open(daemon->volume, &device_options, &device);
@@ -121,7 +122,8 @@ static int close_volume(struct daemon *daemon)
 	err = fs_close(daemon->fs);
 	daemon->fs = NULL;
 	if (err)
-		log_error("%s: the last commit failed: %s; what was not synced may be lost",
+		log_error(
+		    "%s: the last commit failed: %s; what was not synced may be lost",
 		    daemon->volume, strerror(-err));
 	return err;
 }
@@ -147,15 +149,16 @@ static int mount_volume(struct daemon *daemon, dev_t *ret_device)
 		return err;
 	err = mountpoint_probe(daemon->mountpoint, ret_device);
 	if (err)
-		log_error("%s: mounted, but does not answer: %s", daemon->mountpoint, strerror(-err));
+		log_error("%s: mounted, but does not answer: %s", daemon->mountpoint,
+		    strerror(-err));
 	return err;
 }
 
 static void wait_for_end(struct daemon *daemon, int signals, dev_t device)
 {
 	struct pollfd ends[] = {
-		{ .fd = signals, .events = POLLIN },
-		{ .fd = session_ended_fd(daemon->session), .events = POLLIN },
+	    {.fd = signals, .events = POLLIN},
+	    {.fd = session_ended_fd(daemon->session), .events = POLLIN},
 	};
 
 	while (poll(ends, 2, -1) < 0 && errno == EINTR)
@@ -176,8 +179,9 @@ static int serve(struct daemon *daemon, int signals, int ready_fd)
 
 	if (!err) {
 		mountpoint_raise_readahead(device);
-		log_info("%s: mounted on %s, %s%s", daemon->volume, daemon->mountpoint,
-		    fs_describe_io(daemon->fs), daemon->options.is_read_only ? ", read-only" : "");
+		log_info("%s: mounted on %s, %s%s", daemon->volume,
+		    daemon->mountpoint, fs_describe_io(daemon->fs),
+		    daemon->options.is_read_only ? ", read-only" : "");
 		if (ready_fd >= 0)
 			background_ready(ready_fd);
 		wait_for_end(daemon, signals, device);
@@ -239,20 +243,23 @@ static int start(struct daemon *daemon)
 	int ready_fd = -1;
 	int err;
 
-	log_start(daemon->options.is_debug	? LOG_LEVEL_DEBUG
-		: daemon->options.is_foreground ? LOG_LEVEL_INFO
-						: LOG_LEVEL_WARNING);
+	log_start(daemon->options.is_debug	  ? LOG_LEVEL_DEBUG
+		  : daemon->options.is_foreground ? LOG_LEVEL_INFO
+						  : LOG_LEVEL_WARNING);
 	err = resolve_volume(daemon);
 	if (!err)
-		err = mountpoint_resolve(daemon->options.mountpoint, &daemon->mountpoint);
+		err = mountpoint_resolve(
+		    daemon->options.mountpoint, &daemon->mountpoint);
 	if (!err)
-		err = mountpoint_check(daemon->mountpoint, daemon->options.has_allow_other);
+		err = mountpoint_check(
+		    daemon->mountpoint, daemon->options.has_allow_other);
 	if (err)
 		return err;
 	if (!daemon->options.is_foreground) {
 		ready_fd = background_enter();
 		if (ready_fd < 0) {
-			log_error("going to the background failed: %s", strerror(-ready_fd));
+			log_error("going to the background failed: %s",
+			    strerror(-ready_fd));
 			return ready_fd;
 		}
 	}
@@ -273,9 +280,10 @@ static int print_help(void)
 
 int main(int argc, char **argv)
 {
-	struct daemon daemon = { .volume = NULL };
+	struct daemon daemon = {.volume = NULL};
 	char message[256];
-	int err = options_parse(argc, argv, &daemon.options, message, sizeof(message));
+	int err =
+	    options_parse(argc, argv, &daemon.options, message, sizeof(message));
 	int status;
 
 	mutex_init(&daemon.lock, RANK_DAEMON);

@@ -32,8 +32,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define FUSE_DEVICE "/dev/fuse"
-#define FUSE_CONF "/etc/fuse.conf"
+#define FUSE_DEVICE  "/dev/fuse"
+#define FUSE_CONF    "/etc/fuse.conf"
 #define READAHEAD_KB 4096 /* 128, the default, gives a third of the throughput */
 
 extern char **environ;
@@ -122,7 +122,8 @@ char *mountpoint_of_volume(const char *volume)
 
 static int report_dead(const char *path)
 {
-	log_error("%s: a mount whose daemon has died; remove it with: fusermount3 -u %s",
+	log_error(
+	    "%s: a mount whose daemon has died; remove it with: fusermount3 -u %s",
 	    path, path);
 	return -ENOTCONN;
 }
@@ -132,9 +133,11 @@ static int report_resolve(const char *given, int err)
 	if (err == -ENOTCONN)
 		return report_dead(given);
 	if (err == -ENOENT)
-		log_error("%s: no such mount point; create the directory first", given);
+		log_error(
+		    "%s: no such mount point; create the directory first", given);
 	else
-		log_error("%s: cannot be reached as mount point: %s", given, strerror(-err));
+		log_error("%s: cannot be reached as mount point: %s", given,
+		    strerror(-err));
 	return err;
 }
 
@@ -160,11 +163,13 @@ static int check_device(void)
 	if (fd >= 0)
 		return 0;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
-		log_error(FUSE_DEVICE ": missing; load the kernel module with: modprobe fuse "
-			  "(in a container: --device " FUSE_DEVICE ")");
+		log_error(FUSE_DEVICE
+		    ": missing; load the kernel module with: modprobe fuse "
+		    "(in a container: --device " FUSE_DEVICE ")");
 		return -ENODEV;
 	}
-	log_error(FUSE_DEVICE ": cannot be opened: %s; reading and writing it must be allowed",
+	log_error(FUSE_DEVICE
+	    ": cannot be opened: %s; reading and writing it must be allowed",
 	    strerror(errno));
 	return -EACCES;
 }
@@ -175,7 +180,8 @@ static bool has_program(const char *name)
 	cleanup_free char *list = NULL;
 	char *rest;
 
-	if (asprintf(&list, "%s:/usr/local/bin:/usr/bin:/bin", path ? path : "") < 0) {
+	if (asprintf(&list, "%s:/usr/local/bin:/usr/bin:/bin", path ? path : "") <
+	    0) {
 		list = NULL;
 		return true;
 	}
@@ -183,7 +189,9 @@ static bool has_program(const char *name)
 	for (char *dir = strsep(&rest, ":"); dir; dir = strsep(&rest, ":")) {
 		char file[PATH_MAX];
 
-		if (*dir && snprintf(file, sizeof(file), "%s/%s", dir, name) < (int)sizeof(file) &&
+		if (*dir &&
+		    snprintf(file, sizeof(file), "%s/%s", dir, name) <
+			(int)sizeof(file) &&
 		    access(file, X_OK) == 0)
 			return true;
 	}
@@ -203,7 +211,8 @@ static bool may_allow_other(void)
 	while (!is_allowed && getline(&line, &capacity, file) > 0) {
 		char word[32];
 
-		is_allowed = sscanf(line, " %31s", word) == 1 && strcmp(word, "user_allow_other") == 0;
+		is_allowed = sscanf(line, " %31s", word) == 1 &&
+			     strcmp(word, "user_allow_other") == 0;
 	}
 	fclose(file);
 	return is_allowed;
@@ -223,10 +232,12 @@ static int check_ordinary_user(const char *path, bool has_allow_other)
 			  "the line user_allow_other in " FUSE_CONF);
 		return -EPERM;
 	}
-	if (access(path, W_OK) ||
-	    (stat(path, &st) == 0 && (st.st_mode & S_ISVTX) && st.st_uid != getuid())) {
-		log_error("%s: not permitted; the mount point must be a directory that "
-			  "you own or may write to", path);
+	if (access(path, W_OK) || (stat(path, &st) == 0 && (st.st_mode & S_ISVTX) &&
+				      st.st_uid != getuid())) {
+		log_error(
+		    "%s: not permitted; the mount point must be a directory that "
+		    "you own or may write to",
+		    path);
 		return -EPERM;
 	}
 	return 0;
@@ -242,7 +253,8 @@ int mountpoint_check(const char *path, bool has_allow_other)
 	if (source && statvfs(path, &st) && errno == ENOTCONN)
 		return report_dead(path);
 	if (source) {
-		log_error("%s: already a holtfs mount, of %s; unmount it first", path, source);
+		log_error("%s: already a holtfs mount, of %s; unmount it first", path,
+		    source);
 		return -EBUSY;
 	}
 	err = check_device();
@@ -270,7 +282,8 @@ void mountpoint_raise_readahead(dev_t device)
 	cleanup_fd int fd = -1;
 	int len;
 
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+	    major(device), minor(device));
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
@@ -281,7 +294,8 @@ void mountpoint_raise_readahead(dev_t device)
 
 static int run_fusermount(const char *path)
 {
-	char *const argv[] = { "fusermount3", "-u", "-q", "-z", "--", (char *)path, NULL };
+	char *const argv[] = {
+	    "fusermount3", "-u", "-q", "-z", "--", (char *)path, NULL};
 	posix_spawnattr_t attr;
 	sigset_t none;
 	pid_t pid;

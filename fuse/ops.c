@@ -31,7 +31,7 @@ int name_from_request(const char *text, struct fs_name *ret)
 
 	if (len > FS_NAME_MAX)
 		return -ENAMETOOLONG;
-	*ret = (struct fs_name){ text, len };
+	*ret = (struct fs_name){text, len};
 	return 0;
 }
 
@@ -41,7 +41,7 @@ struct fs_cred cred_of_request(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct fs_cred){ .uid = ctx->uid, .gid = ctx->gid };
+	return (struct fs_cred){.uid = ctx->uid, .gid = ctx->gid};
 }
 
 /*
@@ -56,8 +56,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct daemon *daemon = userdata;
 	const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-	    FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-	    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
+				FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+				FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
 
 	conn->want = wanted & conn->capable;
 	if (conn->max_write > WRITE_BYTES_MAX)
@@ -69,29 +69,29 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 const struct fuse_lowlevel_ops daemon_ops = {
-	.init = op_init,
-	.lookup = op_lookup,
-	.forget = op_forget,
-	.forget_multi = op_forget_multi,
-	.getattr = op_getattr,
-	.setattr = op_setattr,
-	.readlink = op_readlink,
-	.mknod = op_mknod,
-	.mkdir = op_mkdir,
-	.symlink = op_symlink,
-	.link = op_link,
-	.unlink = op_unlink,
-	.rmdir = op_rmdir,
-	.rename = op_rename,
-	.statfs = op_statfs,
-	.opendir = op_opendir,
-	.readdir = op_readdir,
-	.readdirplus = op_readdirplus,
-	.releasedir = op_releasedir,
-	.fsyncdir = op_fsyncdir,
-	.create = op_create,
-	.open = op_open,
-	.read = op_read,
-	.write = op_write,
-	.fsync = op_fsync,
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .symlink = op_symlink,
+    .link = op_link,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .rename = op_rename,
+    .statfs = op_statfs,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .fsyncdir = op_fsyncdir,
+    .create = op_create,
+    .open = op_open,
+    .read = op_read,
+    .write = op_write,
+    .fsync = op_fsync,
 };

@@ -16,7 +16,8 @@
 
 #include "fuse/reply.h"
 
-void op_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, struct fuse_file_info *fi)
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode,
+    struct fuse_file_info *fi)
 {
 	struct fs_cred cred = cred_of_request(req);
 	struct fs_attr attr;
@@ -41,7 +42,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* The pieces go from the frames they lie in straight to the kernel. */
-void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+    struct fuse_file_info *fi)
 {
 	struct fs *fs = request_daemon(req)->fs;
 	struct fs_read read;
@@ -55,11 +57,11 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	fs_read_done(fs, &read);
 }
 
-void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
-    struct fuse_file_info *fi)
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
+    off_t offset, struct fuse_file_info *fi)
 {
-	int err = fs_write(request_daemon(req)->fs, ino, (uint64_t)offset, data, size, false,
-	    fi->flags & O_DSYNC);
+	int err = fs_write(request_daemon(req)->fs, ino, (uint64_t)offset, data, size,
+	    false, fi->flags & O_DSYNC);
 
 	if (err)
 		reply_status(req, err);
@@ -67,7 +69,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		fuse_reply_write(req, size);
 }
 
-void op_fsync(fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
+void op_fsync(
+    fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
 {
 	reply_status(req, fs_fsync(request_daemon(req)->fs, ino, is_data_only));
 }

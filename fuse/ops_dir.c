@@ -112,17 +112,21 @@ struct listing {
 
 /* "." and "..", and everything in a plain listing, come without attributes: then
  * only number and type of the stat count, and no look-up is added (node id 0). */
-static size_t add_direntry(struct listing *list, const struct fs_dirent *entry, const char *name)
+static size_t add_direntry(
+    struct listing *list, const struct fs_dirent *entry, const char *name)
 {
 	char *at = list->buffer + list->used;
 	size_t room = list->capacity - list->used;
-	struct fuse_entry_param param = { .attr = { .st_ino = entry->ino, .st_mode = entry->type } };
+	struct fuse_entry_param param = {
+	    .attr = {.st_ino = entry->ino, .st_mode = entry->type}};
 
 	if (!list->has_attr)
-		return fuse_add_direntry(list->req, at, room, name, &param.attr, (off_t)entry->token);
+		return fuse_add_direntry(
+		    list->req, at, room, name, &param.attr, (off_t)entry->token);
 	if (entry->attr)
 		param = reply_entry_param(entry->attr);
-	return fuse_add_direntry_plus(list->req, at, room, name, &param, (off_t)entry->token);
+	return fuse_add_direntry_plus(
+	    list->req, at, room, name, &param, (off_t)entry->token);
 }
 
 static bool add_entry(void *ctx, const struct fs_dirent *entry)
@@ -143,7 +147,8 @@ static bool add_entry(void *ctx, const struct fs_dirent *entry)
 static void forget_listed(struct fs *fs, const struct listing *list)
 {
 	for (size_t at = 0; at < list->used;) {
-		const struct fuse_direntplus *plus = (const void *)(list->buffer + at);
+		const struct fuse_direntplus *plus =
+		    (const void *)(list->buffer + at);
 
 		if (plus->entry_out.nodeid)
 			fs_forget(fs, plus->entry_out.nodeid, 1);
@@ -153,11 +158,12 @@ static void forget_listed(struct fs *fs, const struct listing *list)
 
 /* An error behind entries already taken waits for the next request: those entries
  * must reach the kernel. */
-static void list_directory(fuse_req_t req, struct fs_dir *dir, size_t size, off_t offset, bool has_attr)
+static void list_directory(
+    fuse_req_t req, struct fs_dir *dir, size_t size, off_t offset, bool has_attr)
 {
 	struct fs *fs = request_daemon(req)->fs;
 	cleanup_free char *buffer = malloc(size);
-	struct listing list = { req, has_attr, buffer, 0, size };
+	struct listing list = {req, has_attr, buffer, 0, size};
 	int err;
 
 	if (!buffer) {
@@ -171,17 +177,20 @@ static void list_directory(fuse_req_t req, struct fs_dir *dir, size_t size, off_
 		forget_listed(fs, &list);
 }
 
-void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+    struct fuse_file_info *fi)
 {
 	list_directory(req, handle_of(fi)->dir, size, offset, false);
 }
 
-void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+    struct fuse_file_info *fi)
 {
 	list_directory(req, handle_of(fi)->dir, size, offset, true);
 }
 
-void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
+void op_fsyncdir(
+    fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
 {
 	reply_status(req, fs_fsync(request_daemon(req)->fs, ino, is_data_only));
 }

@@ -53,15 +53,15 @@ static unsigned set_from_valid(int valid)
 		int valid;
 		unsigned set;
 	} map[] = {
-		{ FUSE_SET_ATTR_MODE, FS_SET_MODE },
-		{ FUSE_SET_ATTR_UID, FS_SET_UID },
-		{ FUSE_SET_ATTR_GID, FS_SET_GID },
-		{ FUSE_SET_ATTR_SIZE, FS_SET_SIZE },
-		{ FUSE_SET_ATTR_ATIME, FS_SET_ATIME },
-		{ FUSE_SET_ATTR_MTIME, FS_SET_MTIME },
-		{ FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW },
-		{ FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW },
-		{ FUSE_SET_ATTR_CTIME, FS_SET_CTIME },
+	    {FUSE_SET_ATTR_MODE, FS_SET_MODE},
+	    {FUSE_SET_ATTR_UID, FS_SET_UID},
+	    {FUSE_SET_ATTR_GID, FS_SET_GID},
+	    {FUSE_SET_ATTR_SIZE, FS_SET_SIZE},
+	    {FUSE_SET_ATTR_ATIME, FS_SET_ATIME},
+	    {FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
+	    {FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW},
+	    {FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
+	    {FUSE_SET_ATTR_CTIME, FS_SET_CTIME},
 	};
 	unsigned set = 0;
 
@@ -75,19 +75,21 @@ static unsigned set_from_valid(int valid)
 	return set;
 }
 
-void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid, struct fuse_file_info *fi)
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid,
+    struct fuse_file_info *fi)
 {
 	const struct fs_attr wanted = {
-		.mode = st->st_mode,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.size = (uint64_t)st->st_size,
-		.atime = st->st_atim,
-		.mtime = st->st_mtim,
-		.ctime = st->st_ctim,
+	    .mode = st->st_mode,
+	    .uid = st->st_uid,
+	    .gid = st->st_gid,
+	    .size = (uint64_t)st->st_size,
+	    .atime = st->st_atim,
+	    .mtime = st->st_mtim,
+	    .ctime = st->st_ctim,
 	};
 	struct fs_attr attr;
-	int err = fs_setattr(request_daemon(req)->fs, ino, set_from_valid(valid), &wanted, &attr);
+	int err = fs_setattr(
+	    request_daemon(req)->fs, ino, set_from_valid(valid), &wanted, &attr);
 
 	reply_attr(req, err, &attr);
 }
@@ -95,7 +97,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int valid, stru
 void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	char target[FS_SYMLINK_MAX + 1];
-	ssize_t len = fs_readlink(request_daemon(req)->fs, ino, target, FS_SYMLINK_MAX);
+	ssize_t len =
+	    fs_readlink(request_daemon(req)->fs, ino, target, FS_SYMLINK_MAX);
 
 	if (len < 0) {
 		reply_status(req, (int)len);
@@ -105,7 +108,8 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_readlink(req, target);
 }
 
-void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, dev_t rdev)
+void op_mknod(
+    fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, dev_t rdev)
 {
 	struct fs_cred cred = cred_of_request(req);
 	struct fs_attr attr;
@@ -113,7 +117,8 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode, 
 	int err = name_from_request(text, &name);
 
 	if (!err)
-		err = fs_mknod(request_daemon(req)->fs, parent, name, mode, rdev, &cred, &attr);
+		err = fs_mknod(
+		    request_daemon(req)->fs, parent, name, mode, rdev, &cred, &attr);
 	reply_entry(req, err, &attr);
 }
 
@@ -125,11 +130,13 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *text, mode_t mode)
 	int err = name_from_request(text, &name);
 
 	if (!err)
-		err = fs_mkdir(request_daemon(req)->fs, parent, name, mode, &cred, &attr);
+		err = fs_mkdir(
+		    request_daemon(req)->fs, parent, name, mode, &cred, &attr);
 	reply_entry(req, err, &attr);
 }
 
-void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *text)
+void op_symlink(
+    fuse_req_t req, const char *target, fuse_ino_t parent, const char *text)
 {
 	struct fs_cred cred = cred_of_request(req);
 	struct fs_attr attr;
@@ -137,7 +144,8 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	int err = name_from_request(text, &name);
 
 	if (!err)
-		err = fs_symlink(request_daemon(req)->fs, parent, name, target, &cred, &attr);
+		err = fs_symlink(
+		    request_daemon(req)->fs, parent, name, target, &cred, &attr);
 	reply_entry(req, err, &attr);
 }
 
@@ -167,8 +175,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *text)
 	reply_status(req, err);
 }
 
-void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t new_parent,
-    const char *new_text, unsigned int flags)
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text,
+    fuse_ino_t new_parent, const char *new_text, unsigned int flags)
 {
 	struct fs_name name, new_name;
 	int err = name_from_request(text, &name);
@@ -176,7 +184,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *text, fuse_ino_t n
 	if (!err)
 		err = name_from_request(new_text, &new_name);
 	if (!err)
-		err = fs_rename(request_daemon(req)->fs, parent, name, new_parent, new_name, flags);
+		err = fs_rename(request_daemon(req)->fs, parent, name, new_parent,
+		    new_name, flags);
 	reply_status(req, err);
 }
 
@@ -191,15 +200,15 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		return;
 	}
 	st = (struct statvfs){
-		.f_bsize = STATFS_BLOCK_BYTES,
-		.f_frsize = STATFS_BLOCK_BYTES,
-		.f_blocks = counts.blocks,
-		.f_bfree = counts.blocks_free,
-		.f_bavail = counts.blocks_available,
-		.f_files = counts.files,
-		.f_ffree = counts.files_free,
-		.f_favail = counts.files_free,
-		.f_namemax = FS_NAME_MAX,
+	    .f_bsize = STATFS_BLOCK_BYTES,
+	    .f_frsize = STATFS_BLOCK_BYTES,
+	    .f_blocks = counts.blocks,
+	    .f_bfree = counts.blocks_free,
+	    .f_bavail = counts.blocks_available,
+	    .f_files = counts.files,
+	    .f_ffree = counts.files_free,
+	    .f_favail = counts.files_free,
+	    .f_namemax = FS_NAME_MAX,
 	};
 	fuse_reply_statfs(req, &st);
 }

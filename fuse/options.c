@@ -55,7 +55,8 @@ struct parse {
 	size_t message_bytes;
 };
 
-static __attribute__((format(printf, 2, 3))) int refuse(struct parse *p, const char *format, ...)
+static __attribute__((format(printf, 2, 3))) int refuse(
+    struct parse *p, const char *format, ...)
 {
 	va_list ap;
 
@@ -65,7 +66,8 @@ static __attribute__((format(printf, 2, 3))) int refuse(struct parse *p, const c
 	return -EINVAL;
 }
 
-static int refuse_value(struct parse *p, const char *name, const char *value, const char *expected)
+static int refuse_value(
+    struct parse *p, const char *name, const char *value, const char *expected)
 {
 	return refuse(p, "option %s%s: expected %s", name, value, expected);
 }
@@ -105,7 +107,8 @@ static int set_cache(struct parse *p, const char *name, const char *value)
 		return refuse_value(p, name, value, "a size such as 512M");
 	unit = *at ? strchr(units, *at & ~0x20) : NULL;
 	if (unit) {
-		if (__builtin_mul_overflow(bytes, 1ull << (10 * (unit - units + 1)), &bytes))
+		if (__builtin_mul_overflow(
+			bytes, 1ull << (10 * (unit - units + 1)), &bytes))
 			return refuse_value(p, name, value, "a smaller size");
 		at++;
 	}
@@ -178,28 +181,47 @@ static const struct {
 	const char *name; /* with the '=' */
 	int (*set)(struct parse *p, const char *name, const char *value);
 } value_options[] = {
-	{ "commit=", set_commit },
-	{ "cache=", set_cache },
-	{ "io=", set_io },
-	{ "max_background=", set_max_background },
-	{ "fsname=", set_source },
+    {"commit=", set_commit},
+    {"cache=", set_cache},
+    {"io=", set_io},
+    {"max_background=", set_max_background},
+    {"fsname=", set_source},
 };
 
 /* ---- words ------------------------------------------------------------------ */
 
 static const char *const kernel_options[] = {
-	"suid", "nosuid", "dev", "nodev", "exec", "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
 };
 
 /* Permissions are always checked by the kernel; access times are relative. */
 static const char *const ignored_options[] = {
-	"default_permissions", "async", "defaults", "atime", "relatime",
-	"norelatime", "diratime", "nodiratime", "nostrictatime", "auto",
-	"noauto", "user", "nouser", "users", "owner", "group", "nofail",
-	"_netdev",
+    "default_permissions",
+    "async",
+    "defaults",
+    "atime",
+    "relatime",
+    "norelatime",
+    "diratime",
+    "nodiratime",
+    "nostrictatime",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
 };
 
-static const char *const ignored_prefixes[] = { "x-", "X-", "comment=" };
+static const char *const ignored_prefixes[] = {"x-", "X-", "comment="};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -216,7 +238,8 @@ static bool is_ignored(const char *word)
 	if (is_one_of(word, ignored_options, COUNT(ignored_options)))
 		return true;
 	for (size_t i = 0; i < COUNT(ignored_prefixes); i++)
-		if (strncmp(word, ignored_prefixes[i], strlen(ignored_prefixes[i])) == 0)
+		if (strncmp(word, ignored_prefixes[i], strlen(ignored_prefixes[i])) ==
+		    0)
 			return true;
 	return false;
 }
@@ -226,7 +249,8 @@ static int append_kernel_flag(struct options *options, const char *word)
 	const char *before = options->kernel_flags;
 	char *flags;
 
-	if (asprintf(&flags, "%s%s%s", before ? before : "", before ? "," : "", word) < 0)
+	if (asprintf(
+		&flags, "%s%s%s", before ? before : "", before ? "," : "", word) < 0)
 		return -ENOMEM;
 	free(options->kernel_flags);
 	options->kernel_flags = flags;
@@ -263,7 +287,8 @@ static int parse_mount_option(struct parse *p, const char *word)
 		size_t len = strlen(value_options[i].name);
 
 		if (strncmp(word, value_options[i].name, len) == 0)
-			return value_options[i].set(p, value_options[i].name, word + len);
+			return value_options[i].set(
+			    p, value_options[i].name, word + len);
 	}
 	return refuse(p, "unknown option: -o %s", word);
 }
@@ -366,12 +391,13 @@ static int parse_arguments(struct parse *p, int argc, char **argv)
 	return err;
 }
 
-int options_parse(int argc, char **argv, struct options *ret, char *message, size_t message_bytes)
+int options_parse(
+    int argc, char **argv, struct options *ret, char *message, size_t message_bytes)
 {
-	struct parse p = { ret, message, message_bytes };
+	struct parse p = {ret, message, message_bytes};
 	int err;
 
-	*ret = (struct options){ .max_background = OPTIONS_MAX_BACKGROUND };
+	*ret = (struct options){.max_background = OPTIONS_MAX_BACKGROUND};
 	err = parse_arguments(&p, argc, argv);
 	if (err || ret->wants_help || ret->wants_version)
 		return err;

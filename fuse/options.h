@@ -31,15 +31,16 @@ struct options {
 	char *kernel_flags; /* "nosuid,noexec": for mount(2), in the order given */
 };
 
-#define OPTIONS_CACHE_MIN (8ull * 1024 * 1024)
-#define OPTIONS_COMMIT_MAX_MS (3600u * 1000)
+#define OPTIONS_CACHE_MIN      (8ull * 1024 * 1024)
+#define OPTIONS_COMMIT_MAX_MS  (3600u * 1000)
 #define OPTIONS_MAX_BACKGROUND 64u /* when not given */
 
 /*
  * 0, or -EINVAL with a line in @message, or -ENOMEM.  With wants_help or
  * wants_version the rest is not checked.  options_fini() in every case.
  */
-int options_parse(int argc, char **argv, struct options *ret, char *message, size_t message_bytes);
+int options_parse(
+    int argc, char **argv, struct options *ret, char *message, size_t message_bytes);
 void options_fini(struct options *options);
 
 extern const char options_usage[];

@@ -28,28 +28,28 @@ void reply_status(fuse_req_t req, int err)
 struct stat reply_stat(const struct fs_attr *attr)
 {
 	return (struct stat){
-		.st_ino = attr->ino,
-		.st_mode = attr->mode,
-		.st_nlink = attr->nlink,
-		.st_uid = attr->uid,
-		.st_gid = attr->gid,
-		.st_rdev = attr->rdev,
-		.st_size = (off_t)attr->size,
-		.st_blocks = (blkcnt_t)attr->blocks,
-		.st_blksize = BLOCK_BYTES,
-		.st_atim = attr->atime,
-		.st_mtim = attr->mtime,
-		.st_ctim = attr->ctime,
+	    .st_ino = attr->ino,
+	    .st_mode = attr->mode,
+	    .st_nlink = attr->nlink,
+	    .st_uid = attr->uid,
+	    .st_gid = attr->gid,
+	    .st_rdev = attr->rdev,
+	    .st_size = (off_t)attr->size,
+	    .st_blocks = (blkcnt_t)attr->blocks,
+	    .st_blksize = BLOCK_BYTES,
+	    .st_atim = attr->atime,
+	    .st_mtim = attr->mtime,
+	    .st_ctim = attr->ctime,
 	};
 }
 
 struct fuse_entry_param reply_entry_param(const struct fs_attr *attr)
 {
 	return (struct fuse_entry_param){
-		.ino = attr->ino,
-		.attr = reply_stat(attr),
-		.attr_timeout = REPLY_TIMEOUT_S,
-		.entry_timeout = REPLY_TIMEOUT_S,
+	    .ino = attr->ino,
+	    .attr = reply_stat(attr),
+	    .attr_timeout = REPLY_TIMEOUT_S,
+	    .entry_timeout = REPLY_TIMEOUT_S,
 	};
 }
 
@@ -67,7 +67,8 @@ void reply_entry(fuse_req_t req, int err, const struct fs_attr *attr)
 		fs_forget(fs, attr->ino, 1);
 }
 
-void reply_created(fuse_req_t req, int err, const struct fs_attr *attr, struct fuse_file_info *fi)
+void reply_created(
+    fuse_req_t req, int err, const struct fs_attr *attr, struct fuse_file_info *fi)
 {
 	struct fs *fs = request_daemon(req)->fs;
 	struct fuse_entry_param entry;
@@ -83,7 +84,7 @@ void reply_created(fuse_req_t req, int err, const struct fs_attr *attr, struct f
 
 void reply_lookup(fuse_req_t req, int err, const struct fs_attr *attr)
 {
-	const struct fuse_entry_param absent = { .entry_timeout = REPLY_TIMEOUT_S };
+	const struct fuse_entry_param absent = {.entry_timeout = REPLY_TIMEOUT_S};
 
 	if (err == -ENOENT)
 		fuse_reply_entry(req, &absent);

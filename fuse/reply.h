@@ -22,7 +22,8 @@ void reply_status(fuse_req_t req, int err); /* 0 or -errno */
  * does not arrive gives the look-up back.
  */
 void reply_entry(fuse_req_t req, int err, const struct fs_attr *attr);
-void reply_created(fuse_req_t req, int err, const struct fs_attr *attr, struct fuse_file_info *fi);
+void reply_created(
+    fuse_req_t req, int err, const struct fs_attr *attr, struct fuse_file_info *fi);
 
 /* Like reply_entry(), but lets the kernel remember that a name does not exist. */
 void reply_lookup(fuse_req_t req, int err, const struct fs_attr *attr);

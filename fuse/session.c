@@ -54,8 +54,8 @@
 #include <fuse_lowlevel.h>
 
 #define WORKERS_START 2
-#define WORKERS_MAX 10
-#define DRAIN_NS (2ull * 1000 * 1000 * 1000)
+#define WORKERS_MAX   10
+#define DRAIN_NS      (2ull * 1000 * 1000 * 1000)
 
 struct worker {
 	struct session *session;
@@ -70,12 +70,13 @@ struct session {
 	bool has_clones;	   /* set before workers start */
 
 	struct mutex lock;
-	struct worker workers[WORKERS_MAX]; /* guarded by lock, entries constant once made */
-	_Atomic unsigned worker_count;	    /* atomic: grows under lock */
+	/* Guarded by lock; an entry does not change once its thread runs. */
+	struct worker workers[WORKERS_MAX];
+	_Atomic unsigned worker_count; /* atomic: grows under lock */
 
 	_Atomic unsigned idle;	       /* atomic: waiting for a request */
 	_Atomic unsigned running;      /* atomic: not yet left */
-	_Atomic uint64_t stop_time_ns; /* atomic: 0 while not stopping, else the deadline */
+	_Atomic uint64_t stop_time_ns; /* atomic: 0 unless stopping: deadline */
 };
 
 /* ---- workers ---------------------------------------------------------------- */
@@ -95,7 +96,8 @@ static void process_request(struct session *session, struct fuse_buf *buf)
 	unsigned idle_before = atomic_fetch_sub(&session->idle, 1);
 
 	if (idle_before == 1 && !is_forget(buf) &&
-	    atomic_load_explicit(&session->worker_count, memory_order_relaxed) < WORKERS_MAX)
+	    atomic_load_explicit(&session->worker_count, memory_order_relaxed) <
+		WORKERS_MAX)
 		start_worker(session);
 	fuse_session_process_buf(session->fuse, buf);
 	atomic_fetch_add(&session->idle, 1);
@@ -111,7 +113,7 @@ static bool is_past_deadline(struct session *session)
 /* Returns when there is nothing more to do for this session. */
 static void serve_requests(struct session *session)
 {
-	struct fuse_buf buf = { .mem = NULL };
+	struct fuse_buf buf = {.mem = NULL};
 
 	while (!is_past_deadline(session)) {
 		int bytes = fuse_session_receive_buf(session->fuse, &buf);
@@ -152,7 +154,8 @@ static void *run_worker(void *arg)
 
 static bool start_worker_locked(struct session *session)
 {
-	unsigned count = atomic_load_explicit(&session->worker_count, memory_order_relaxed);
+	unsigned count =
+	    atomic_load_explicit(&session->worker_count, memory_order_relaxed);
 	struct worker *worker = &session->workers[count];
 	int fd = -1;
 
@@ -160,7 +163,7 @@ static bool start_worker_locked(struct session *session)
 		return false;
 	if (session->has_clones)
 		fd = channel_clone(fuse_session_fd(session->fuse));
-	*worker = (struct worker){ .session = session, .fd = fd < 0 ? -1 : fd };
+	*worker = (struct worker){.session = session, .fd = fd < 0 ? -1 : fd};
 	atomic_fetch_add(&session->idle, 1);
 	atomic_fetch_add(&session->running, 1);
 	if (pthread_create(&worker->thread, NULL, run_worker, worker)) {
@@ -170,7 +173,8 @@ static bool start_worker_locked(struct session *session)
 			close(worker->fd);
 		return false;
 	}
-	atomic_store_explicit(&session->worker_count, count + 1, memory_order_relaxed);
+	atomic_store_explicit(
+	    &session->worker_count, count + 1, memory_order_relaxed);
 	return true;
 }
 
@@ -191,14 +195,15 @@ static void on_kick(int signal_number)
 
 int session_start(struct session *session)
 {
-	struct sigaction action = { .sa_handler = on_kick };
+	struct sigaction action = {.sa_handler = on_kick};
 
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SESSION_KICK_SIGNAL, &action, NULL))
 		return -errno;
 	for (unsigned i = 0; i < WORKERS_START; i++)
 		if (!start_worker(session) && i == 0) {
-			log_error("%s: no thread could be started", session->daemon->mountpoint);
+			log_error("%s: no thread could be started",
+			    session->daemon->mountpoint);
 			return -EAGAIN;
 		}
 	return 0;
@@ -255,7 +260,8 @@ static int make_arguments(const struct daemon *daemon, struct fuse_args *args)
 	char *words = NULL;
 	int err = 0;
 
-	if (asprintf(&source, "fsname=%s", options->source ? options->source : daemon->volume) < 0) {
+	if (asprintf(&source, "fsname=%s",
+		options->source ? options->source : daemon->volume) < 0) {
 		source = NULL;
 		return -ENOMEM;
 	}
@@ -284,7 +290,8 @@ static int create_fuse(struct session *session)
 	int err = make_arguments(session->daemon, &args);
 
 	if (!err) {
-		session->fuse = fuse_session_new(&args, &daemon_ops, sizeof(daemon_ops), session->daemon);
+		session->fuse = fuse_session_new(
+		    &args, &daemon_ops, sizeof(daemon_ops), session->daemon);
 		if (!session->fuse)
 			err = -EINVAL;
 	}
@@ -304,7 +311,8 @@ int session_create(struct daemon *daemon, struct session **ret)
 	session->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = session->ended_fd < 0 ? -errno : create_fuse(session);
 	if (err) {
-		log_error("%s: preparing the mount failed: %s", daemon->mountpoint, strerror(-err));
+		log_error("%s: preparing the mount failed: %s", daemon->mountpoint,
+		    strerror(-err));
 		session_destroy(session);
 		return err;
 	}
@@ -321,7 +329,8 @@ int session_mount(struct session *session)
 	failed = fuse_session_mount(session->fuse, daemon->mountpoint);
 	log_hold_libfuse(false);
 	if (failed) {
-		log_error("%s: mounting %s failed: %s", daemon->mountpoint, daemon->volume,
+		log_error("%s: mounting %s failed: %s", daemon->mountpoint,
+		    daemon->volume,
 		    *log_held() ? log_held() : "see the message of fusermount3");
 		return -EPERM;
 	}
@@ -332,7 +341,7 @@ int session_mount(struct session *session)
 int session_greet(struct session *session)
 {
 	struct daemon *daemon = session->daemon;
-	struct fuse_buf buf = { .mem = NULL };
+	struct fuse_buf buf = {.mem = NULL};
 	int bytes = 0;
 
 	while (!daemon->is_initialised && !fuse_session_exited(session->fuse)) {
@@ -345,8 +354,10 @@ int session_greet(struct session *session)
 	free(buf.mem);
 	if (daemon->is_initialised && !fuse_session_exited(session->fuse))
 		return 0;
-	log_error("%s: the kernel and libfuse do not agree on a protocol, or the mount "
-		  "was removed at once", daemon->mountpoint);
+	log_error(
+	    "%s: the kernel and libfuse do not agree on a protocol, or the mount "
+	    "was removed at once",
+	    daemon->mountpoint);
 	return bytes < 0 ? bytes : -EPROTO;
 }
 
@@ -357,9 +368,10 @@ int session_ended_fd(const struct session *session)
 
 bool session_is_connected(const struct session *session)
 {
-	struct pollfd device = { .fd = fuse_session_fd(session->fuse) };
+	struct pollfd device = {.fd = fuse_session_fd(session->fuse)};
 
-	return device.fd >= 0 && poll(&device, 1, 0) >= 0 && !(device.revents & (POLLERR | POLLNVAL));
+	return device.fd >= 0 && poll(&device, 1, 0) >= 0 &&
+	       !(device.revents & (POLLERR | POLLNVAL));
 }
 
 /*

@@ -22,7 +22,7 @@ static void teardown(void)
 /* "holtfs" and the words up to NULL. */
 static int parse(const char *const *words)
 {
-	const char *argv[16] = { "holtfs" };
+	const char *argv[16] = {"holtfs"};
 	int argc = 1;
 
 	message[0] = '\0';
@@ -33,13 +33,13 @@ static int parse(const char *const *words)
 	return options_parse(argc, (char **)argv, &options, message, sizeof(message));
 }
 
-#define parse_words(...) parse((const char *const[]){ __VA_ARGS__, NULL })
-#define parse_o(list) parse_words("vol", "mnt", "-o", list)
+#define parse_words(...) parse((const char *const[]){__VA_ARGS__, NULL})
+#define parse_o(list)	 parse_words("vol", "mnt", "-o", list)
 
-#define ck_refused(call, text)                                                  \
-	do {                                                                    \
-		ck_assert_int_eq((call), -EINVAL);                              \
-		ck_assert_msg(strstr(message, (text)), "message: %s", message); \
+#define ck_refused(call, text)                                                       \
+	do {                                                                         \
+		ck_assert_int_eq((call), -EINVAL);                                   \
+		ck_assert_msg(strstr(message, (text)), "message: %s", message);      \
 	} while (0)
 
 START_TEST(volume_and_mount_point_are_the_operands)
@@ -110,7 +110,7 @@ END_TEST
 
 START_TEST(operands_missing_or_too_many_are_refused)
 {
-	ck_refused(parse((const char *const[]){ NULL }), "volume");
+	ck_refused(parse((const char *const[]){NULL}), "volume");
 	ck_refused(parse_words("vol"), "mount point");
 	ck_refused(parse_words("vol", "mnt", "third"), "third");
 	ck_refused(parse_words("", "mnt"), "empty");
@@ -146,14 +146,29 @@ START_TEST(commit_takes_seconds_with_fraction)
 		const char *text;
 		uint32_t ms;
 	} good[] = {
-		{ "commit=1", 1000 }, { "commit=5", 5000 }, { "commit=0.5", 500 },
-		{ "commit=2.25", 2250 }, { "commit=0.001", 1 }, { "commit=3600", 3600000 },
-		{ "commit=1.", 1000 }, { "commit=0.1239", 123 },
+	    {"commit=1", 1000},
+	    {"commit=5", 5000},
+	    {"commit=0.5", 500},
+	    {"commit=2.25", 2250},
+	    {"commit=0.001", 1},
+	    {"commit=3600", 3600000},
+	    {"commit=1.", 1000},
+	    {"commit=0.1239", 123},
 	};
 	static const char *const bad[] = {
-		"commit=", "commit=0", "commit=0.0001", "commit=-1", "commit=x",
-		"commit=1x", "commit=.5", "commit=3600.001", "commit=3601",
-		"commit=99999999999999999999", "commit=1e3", "commit=0x10", "commit=1.5.5",
+	    "commit=",
+	    "commit=0",
+	    "commit=0.0001",
+	    "commit=-1",
+	    "commit=x",
+	    "commit=1x",
+	    "commit=.5",
+	    "commit=3600.001",
+	    "commit=3601",
+	    "commit=99999999999999999999",
+	    "commit=1e3",
+	    "commit=0x10",
+	    "commit=1.5.5",
 	};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -171,13 +186,24 @@ START_TEST(cache_takes_a_size_with_unit)
 		const char *text;
 		uint64_t bytes;
 	} good[] = {
-		{ "cache=8388608", 8ull << 20 }, { "cache=8192K", 8ull << 20 },
-		{ "cache=512M", 512ull << 20 },	 { "cache=512m", 512ull << 20 },
-		{ "cache=3G", 3ull << 30 },	 { "cache=1T", 1ull << 40 },
+	    {"cache=8388608", 8ull << 20},
+	    {"cache=8192K", 8ull << 20},
+	    {"cache=512M", 512ull << 20},
+	    {"cache=512m", 512ull << 20},
+	    {"cache=3G", 3ull << 30},
+	    {"cache=1T", 1ull << 40},
 	};
 	static const char *const bad[] = {
-		"cache=", "cache=M", "cache=0", "cache=8191K", "cache=-1G", "cache=1Q",
-		"cache=512MB", "cache=1.5G", "cache=99999999999999999999", "cache=99999999T",
+	    "cache=",
+	    "cache=M",
+	    "cache=0",
+	    "cache=8191K",
+	    "cache=-1G",
+	    "cache=1Q",
+	    "cache=512MB",
+	    "cache=1.5G",
+	    "cache=99999999999999999999",
+	    "cache=99999999T",
 	};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
