@@ -266,6 +266,7 @@ static int open_locked(struct file_device *file, uint32_t wait_ms)
 
 static int measure(struct file_device *file)
 {
+	int is_protected = 0;
 	uint64_t bytes;
 	struct stat st;
 
@@ -273,6 +274,11 @@ static int measure(struct file_device *file)
 		return -errno;
 	if (S_ISBLK(st.st_mode) != file->is_block || (!file->is_block && !S_ISREG(st.st_mode)))
 		return -EINVAL;
+	/* Linux opens a write-protected block device for writing all the same. */
+	if (file->is_block && ioctl(file->fd, BLKROGET, &is_protected) < 0)
+		return -errno;
+	if (is_protected && !file->device.is_read_only)
+		return -EROFS;
 	bytes = (uint64_t)st.st_size;
 	if (file->is_block && ioctl(file->fd, BLKGETSIZE64, &bytes) < 0)
 		return -errno;
