@@ -13,7 +13,7 @@ const char *volume_problem(int err)
 {
 	switch (-err) {
 	case ENOENT:
-		return "no such volume; mkfs.holtfs -s SIZE makes one";
+		return "no such file; mkfs.holtfs -s SIZE makes a volume";
 	case EMEDIUMTYPE:
 		return "not a holtfs volume; mkfs.holtfs makes one";
 	case EPROTONOSUPPORT:
@@ -29,7 +29,8 @@ const char *volume_problem(int err)
 		return "not a holtfs volume: neither a file nor a block device, "
 		       "or too small for one";
 	case EISDIR:
-		return "is a directory; the volume comes first, then the mount point";
+		return "a directory, not a volume; the volume comes first, then "
+		       "the mount point";
 	case EACCES:
 	case EPERM:
 		return "permission denied; reading and writing it must be allowed "

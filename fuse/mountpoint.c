@@ -133,8 +133,8 @@ static int report_resolve(const char *given, int err)
 	if (err == -ENOTCONN)
 		return report_dead(given);
 	if (err == -ENOENT)
-		log_error(
-		    "%s: no such mount point; create the directory first", given);
+		log_error("%s: no such file or directory; a mount point must exist",
+		    given);
 	else
 		log_error("%s: cannot be reached as mount point: %s", given,
 		    strerror(-err));
