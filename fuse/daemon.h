@@ -14,8 +14,9 @@
 /* The oldest API level with all we call; libfuse keeps it for newer ones. */
 #define FUSE_USE_VERSION 34
 
-struct session;
 struct listing_handle;
+struct session;
+struct workers;
 
 struct daemon {
 	/* Set at init. */
@@ -24,6 +25,7 @@ struct daemon {
 	char *mountpoint; /* absolute */
 	struct fs *fs;
 	struct session *session;
+	struct workers *workers;
 
 	/* Set while the first request is answered, by the one thread there is then. */
 	uint32_t kernel_init_flags; /* FUSE_* it offers, until INIT is answered */

@@ -19,7 +19,7 @@
  * answered, then the connection is cut.
  *
  * Threads: the main thread, which after the start only waits; the workers
- * (session.c); those of core/.
+ * (workers.c); those of core/.
  */
 #include "config.h"
 
@@ -43,6 +43,7 @@
 #include "fuse/mountpoint.h"
 #include "fuse/ops.h"
 #include "fuse/session.h"
+#include "fuse/workers.h"
 
 #include <fuse_lowlevel.h>
 
@@ -130,7 +131,7 @@ static int close_volume(struct daemon *daemon)
 
 /* ---- mount ------------------------------------------------------------------ */
 
-/* Leaves the session for the caller to destroy. */
+/* Leaves workers and session for the caller to end. */
 static int mount_volume(struct daemon *daemon, dev_t *ret_device)
 {
 	int err = session_create(daemon, &daemon->session);
@@ -144,7 +145,9 @@ static int mount_volume(struct daemon *daemon, dev_t *ret_device)
 	err = fs_start(daemon->fs);
 	if (err)
 		return report_volume(daemon, err);
-	err = session_start(daemon->session);
+	err = workers_create(daemon, &daemon->workers);
+	if (!err)
+		err = workers_start(daemon->workers);
 	if (err)
 		return err;
 	err = mountpoint_probe(daemon->mountpoint, ret_device);
@@ -154,11 +157,17 @@ static int mount_volume(struct daemon *daemon, dev_t *ret_device)
 	return err;
 }
 
+static void end_workers(struct daemon *daemon)
+{
+	workers_destroy(daemon->workers);
+	daemon->workers = NULL;
+}
+
 static void wait_for_end(struct daemon *daemon, int signals, dev_t device)
 {
 	struct pollfd ends[] = {
 	    {.fd = signals, .events = POLLIN},
-	    {.fd = session_ended_fd(daemon->session), .events = POLLIN},
+	    {.fd = workers_ended_fd(daemon->workers), .events = POLLIN},
 	};
 
 	while (poll(ends, 2, -1) < 0 && errno == EINTR)
@@ -167,8 +176,8 @@ static void wait_for_end(struct daemon *daemon, int signals, dev_t device)
 		return;
 	log_info("%s: unmounting on a signal", daemon->mountpoint);
 	mountpoint_detach(daemon->mountpoint, device);
-	session_stop(daemon->session);
-	session_join(daemon->session);
+	workers_stop(daemon->workers);
+	end_workers(daemon);
 	session_disconnect(daemon->session);
 }
 
@@ -185,11 +194,10 @@ static int serve(struct daemon *daemon, int signals, int ready_fd)
 		if (ready_fd >= 0)
 			background_ready(ready_fd);
 		wait_for_end(daemon, signals, device);
-	} else if (daemon->session) {
-		session_stop(daemon->session);
+	} else if (daemon->workers) {
+		workers_stop(daemon->workers);
 	}
-	if (daemon->session)
-		session_join(daemon->session);
+	end_workers(daemon);
 	session_destroy(daemon->session);
 	return err;
 }
@@ -210,7 +218,7 @@ static int watch_signals(void)
 	if (sigprocmask(SIG_BLOCK, &mask, NULL))
 		return -errno;
 	fd = signalfd(-1, &mask, SFD_CLOEXEC);
-	sigaddset(&mask, SESSION_KICK_SIGNAL); /* for workers only */
+	sigaddset(&mask, WORKERS_KICK_SIGNAL); /* for workers only */
 	if (fd < 0 || sigprocmask(SIG_BLOCK, &mask, NULL))
 		return -errno;
 	return fd;
