@@ -23,6 +23,7 @@ enum lock_rank {
 	RANK_INODE,	  /* core/fs: one inode; parent before child, then by number */
 	RANK_FS_TABLE,	  /* core/fs: inode table changes */
 	RANK_SEGMENT,	  /* core/fs: open segments */
+	RANK_SPARES,	  /* core/store: one thread at a time collects spare slots */
 	RANK_CHECKPOINT,  /* core/store: one checkpoint at a time */
 	RANK_STRUCTURE,	  /* core/store: one structural change at a time */
 	RANK_GATE,	  /* core/store: transactions shared, epochs exclusive */

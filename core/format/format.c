@@ -76,7 +76,7 @@ static bool fields_are_sane(const struct superblock *sb, uint64_t volume_bytes)
 		return false;
 	if (first == 0 || count == 0 || first >= frames || count >= frames - first)
 		return false;
-	return is_aligned(from_le64(sb->checkpoint_lsn), BLOCK_BYTES) &&
+	return is_aligned(from_le64(sb->checkpoint_lsn), JOURNAL_ALIGN) &&
 	       from_le64(sb->user_root) < from_le64(sb->frame_id_end) &&
 	       from_le64(sb->manifest.block) < frames * FRAME_BLOCKS &&
 	       from_le64(sb->space.block) < frames * FRAME_BLOCKS;

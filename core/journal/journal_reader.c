@@ -310,12 +310,12 @@ int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id
 	struct reader reader = {
 	    .place = place,
 	    .seed = uuid_seed(place->uuid),
-	    .limit = from + place->bytes,
+	    .limit = round_down(from, BLOCK_BYTES) + place->bytes,
 	    .known_durable = from,
 	};
 	int err;
 
-	if (!journal_place_is_sane(place) || !is_aligned(from, BLOCK_BYTES) ||
+	if (!journal_place_is_sane(place) || !is_aligned(from, JOURNAL_ALIGN) ||
 	    reader.limit < from)
 		return -EINVAL;
 	err = find_ring(&reader, from, open_id);
