@@ -54,6 +54,14 @@ int device_open(const char *path, const struct device_options *options, struct d
 /* A device of @bytes zeroed bytes in memory; gone at close. */
 int device_open_memory(uint64_t bytes, struct device **ret);
 
+/*
+ * A writable device over @inner that leaves @inner as it is: what is written goes to
+ * an unlinked temporary file and is gone at close.  Owns @inner until detached;
+ * after device_overlay_detach() it can only be closed.
+ */
+int device_open_overlay(struct device *inner, struct device **ret);
+void device_overlay_detach(struct device *device);
+
 void device_close(struct device *device); /* NULL allowed */
 
 uint64_t device_bytes(const struct device *device); /* whole blocks */
