@@ -1,0 +1,194 @@
+/*
+ * Frames as a whole: copy on write between epochs, publishing, dropping, and the
+ * checksums that go to disk with them.
+ *
+ * State of a live frame, by its slot's dirty epoch against the tree's epoch:
+ *
+ *   0          clean: the disk has it; a writer changes it where it is
+ *   = current  dirty: likewise
+ *   < current  frozen: the checkpoint under way has still to write it; a writer
+ *              copies it first, and the old slot is the checkpoint's to release
+ */
+#include "config.h"
+
+#include "tree/tree_internal.h"
+
+#include "base/assert.h"
+#include "base/checksum.h"
+
+/* For ASSERT_SLOW: what a structural step made is a frame in order. */
+static inline bool is_in_order(const void *image)
+{
+	static const struct tree_visit nothing;
+	const char *why;
+
+	return tree_frame_walk(image, &nothing, &why) == 0;
+}
+
+uint32_t tree_take_spare(struct tree_spares *spares)
+{
+	ASSERT(spares->count > 0);
+	return spares->slots[--spares->count];
+}
+
+static bool is_frozen(struct tree *tree, uint32_t slot)
+{
+	uint64_t epoch = pool_dirty_epoch(tree->pool, slot);
+
+	return epoch && epoch != tree->epoch;
+}
+
+bool tree_needs_copy(struct tree *tree, uint32_t slot)
+{
+	return is_frozen(tree, slot);
+}
+
+static void set_dirty(struct tree *tree, uint64_t frame_id, uint32_t slot)
+{
+	pool_set_dirty_epoch(tree->pool, slot, tree->epoch);
+	tree->host.dirtied(tree->host.ctx, frame_id);
+}
+
+uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,
+    struct tree_spares *spares)
+{
+	const void *image = tree_image(tree, slot);
+	uint32_t copy;
+
+	if (pool_dirty_epoch(tree->pool, slot) == tree->epoch)
+		return slot;
+	if (!is_frozen(tree, slot)) {
+		set_dirty(tree, frame_id, slot);
+		return slot;
+	}
+	copy = tree_take_spare(spares);
+	pool_latch_exclusive(tree->pool, copy);
+	memcpy(tree_image(tree, copy), image, from_le32(image_header_const(image)->heap_end));
+	pool_replace(tree->pool, tree_key(frame_id), slot, copy);
+	set_dirty(tree, frame_id, copy);
+	pool_unlatch_exclusive(tree->pool, slot);
+	atomic_fetch_add_explicit(&tree->counters.cow_copies, 1, memory_order_relaxed);
+	return copy;
+}
+
+void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uint32_t new_slot)
+{
+	bool was_frozen = is_frozen(tree, slot);
+	bool was_dirty = pool_dirty_epoch(tree->pool, slot) == tree->epoch;
+
+	ASSERT_SLOW(is_in_order(tree_image(tree, new_slot)));
+	pool_latch_exclusive(tree->pool, new_slot);
+	pool_replace(tree->pool, tree_key(frame_id), slot, new_slot);
+	pool_set_dirty_epoch(tree->pool, new_slot, tree->epoch);
+	if (!was_dirty)
+		tree->host.dirtied(tree->host.ctx, frame_id);
+	pool_unlatch_exclusive(tree->pool, new_slot);
+	pool_unlatch_exclusive(tree->pool, slot);
+	if (!was_frozen)
+		pool_release(tree->pool, slot);
+}
+
+void tree_publish_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
+{
+	uint32_t stale = pool_latch_key_exclusive(tree->pool, tree_key(frame_id));
+
+	ASSERT_SLOW(is_in_order(tree_image(tree, slot)));
+	/* A reader that went astray may have loaded an older frame of this id. */
+	if (stale != POOL_NO_SLOT) {
+		ASSERT(pool_dirty_epoch(tree->pool, stale) == 0);
+		pool_withdraw(tree->pool, tree_key(frame_id), stale);
+		pool_unlatch_exclusive(tree->pool, stale);
+		pool_release(tree->pool, stale);
+	}
+	pool_latch_exclusive(tree->pool, slot);
+	ASSERT(pool_publish(tree->pool, tree_key(frame_id), slot) == 0);
+	set_dirty(tree, frame_id, slot);
+	pool_unlatch_exclusive(tree->pool, slot);
+}
+
+void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
+{
+	bool was_frozen = is_frozen(tree, slot);
+
+	pool_withdraw(tree->pool, tree_key(frame_id), slot);
+	pool_unlatch_exclusive(tree->pool, slot);
+	tree->host.dropped(tree->host.ctx, frame_id);
+	if (!was_frozen)
+		pool_release(tree->pool, slot);
+}
+
+void tree_latch_two(struct tree *tree, uint64_t a, uint64_t b, uint32_t *ret_a, uint32_t *ret_b)
+{
+	if (a < b)
+		*ret_a = pool_latch_key_exclusive(tree->pool, tree_key(a));
+	*ret_b = pool_latch_key_exclusive(tree->pool, tree_key(b));
+	if (a > b)
+		*ret_a = pool_latch_key_exclusive(tree->pool, tree_key(a));
+	if (a == b)
+		*ret_a = *ret_b;
+	ASSERT(*ret_a != POOL_NO_SLOT && *ret_b != POOL_NO_SLOT); /* both pinned */
+}
+
+int tree_plant(struct tree *tree, uint32_t slot)
+{
+	image_init(tree_image(tree, slot), tree->root_id);
+	tree_publish_frame(tree, tree->root_id, slot);
+	return 0;
+}
+
+/* ---- to and from disk ----------------------------------------------------------- */
+
+uint32_t tree_frame_used_blocks(const void *image)
+{
+	return (uint32_t)div_up(from_le32(image_header_const(image)->heap_end), BLOCK_BYTES);
+}
+
+static uint64_t frame_seed(uint64_t frame_id, uint64_t uuid_seed)
+{
+	return uuid_seed ^ frame_id;
+}
+
+static uint32_t header_checksum(const struct frame_header *header, uint64_t seed)
+{
+	return checksum32(&header->magic, sizeof(*header) - offsetof(struct frame_header, magic), seed);
+}
+
+uint32_t tree_frame_seal(const void *image, struct frame_header *header, uint64_t lsn, uint64_t uuid_seed)
+{
+	uint64_t seed = frame_seed(from_le64(header->frame_id), uuid_seed);
+	uint32_t used = tree_frame_used_blocks(image);
+	uint32_t checksum;
+
+	header->lsn = to_le64(lsn);
+	header->used_blocks = to_le32(used);
+	for (uint32_t block = 1; block < FRAME_BLOCKS; block++)
+		header->block_checksums[block] = to_le32(block >= used ? 0 :
+			checksum32((const char *)image + block * BLOCK_BYTES, BLOCK_BYTES, seed + block));
+	checksum = header_checksum(header, seed);
+	header->checksum = to_le32(checksum);
+	return checksum;
+}
+
+int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t expected_checksum,
+    uint32_t used_blocks, uint64_t uuid_seed, uint32_t *ret_block)
+{
+	const struct frame_header *header = image_header_const(image);
+	uint64_t seed = frame_seed(frame_id, uuid_seed);
+	uint32_t heap_end = from_le32(header->heap_end);
+
+	*ret_block = 0;
+	if (from_le32(header->magic) != TREE_FRAME_MAGIC ||
+	    from_le64(header->frame_id) != frame_id ||
+	    from_le32(header->checksum) != expected_checksum ||
+	    header_checksum(header, seed) != expected_checksum ||
+	    from_le32(header->used_blocks) != used_blocks || heap_end < FRAME_HEADER_BYTES ||
+	    heap_end > FRAME_BYTES || tree_frame_used_blocks(image) != used_blocks)
+		return -EUCLEAN;
+	for (uint32_t block = 1; block < used_blocks; block++) {
+		*ret_block = block;
+		if (checksum32((const char *)image + block * BLOCK_BYTES, BLOCK_BYTES, seed + block) !=
+		    from_le32(header->block_checksums[block]))
+			return -EUCLEAN;
+	}
+	return 0;
+}

@@ -1,0 +1,236 @@
+/*
+ * Copying subtrees from image to image.
+ *
+ * Copying follows Cheney ("A nonrecursive list compacting algorithm", CACM 1970):
+ * the copy's own heap is the work list.  The top node is copied as it is; then a
+ * scan over the copied nodes replaces each reference to the source by one to a copy
+ * appended at the end.  So no stack is needed however deep the tree, and the copy
+ * is packed in breadth-first order: the children of a node lie side by side, and
+ * every child behind its parent.
+ */
+#include "config.h"
+
+#include "tree/image.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+static node_ref copy_leaf(void *image, const struct node_leaf *leaf, const uint8_t *add,
+    uint32_t add_bytes, uint32_t skip)
+{
+	uint32_t kept = from_le16(leaf->rest_bytes) - skip;
+	uint32_t value_bytes = from_le32(leaf->value_bytes);
+	uint32_t bytes = node_leaf_bytes(add_bytes + kept, value_bytes);
+	node_ref ref = image_alloc(image, bytes);
+	struct node_leaf *copy = (void *)((char *)image + (uint32_t)ref * NODE_UNIT);
+
+	if (!ref)
+		return 0;
+	memset((char *)copy + bytes - NODE_UNIT, 0, NODE_UNIT);
+	*copy = *leaf;
+	copy->rest_bytes = to_le16((uint16_t)(add_bytes + kept));
+	if (add_bytes)
+		memcpy(copy->bytes, add, add_bytes);
+	memcpy(copy->bytes + add_bytes, leaf->bytes + skip, kept + value_bytes);
+	return ref;
+}
+
+static node_ref copy_inner(void *image, const struct node_inner *inner, const uint8_t *add,
+    uint32_t add_bytes, uint32_t skip)
+{
+	uint32_t kept = from_le16(inner->prefix_bytes) - skip;
+	node_ref ref = image_new_inner(image, (enum node_type)inner->type, NULL, add_bytes + kept);
+	struct node_inner *copy = (void *)((char *)image + (uint32_t)ref * NODE_UNIT);
+	uint8_t *prefix;
+
+	if (!ref)
+		return 0;
+	prefix = (uint8_t *)inner_prefix(copy);
+	memcpy(copy, inner, (size_t)(prefix - (uint8_t *)copy));
+	copy->prefix_bytes = to_le16((uint16_t)(add_bytes + kept));
+	if (add_bytes)
+		memcpy(prefix, add, add_bytes);
+	memcpy(prefix + add_bytes, inner_prefix(inner) + skip, kept);
+	return ref;
+}
+
+node_ref image_copy_node(void *image, const void *source, node_ref from, const uint8_t *add,
+    uint32_t add_bytes, uint32_t skip)
+{
+	const struct node *node = node_at(source, from);
+	uint32_t have;
+	node_ref ref;
+
+	if (node->type == NODE_CROSSING) {
+		const struct node_crossing *crossing = (const void *)node;
+
+		if (add_bytes || skip)
+			return 0;
+		return image_new_crossing(image, crossing->lo, crossing->hi, from_le64(crossing->frame_id));
+	}
+	have = from_le16(node->type == NODE_LEAF ? ((const struct node_leaf *)node)->rest_bytes :
+						   ((const struct node_inner *)node)->prefix_bytes);
+	if (skip > have || have - skip + add_bytes > NODE_REST_MAX)
+		return 0;
+	if (node->type == NODE_LEAF)
+		ref = copy_leaf(image, (const void *)node, add, add_bytes, skip);
+	else
+		ref = copy_inner(image, (const void *)node, add, add_bytes, skip);
+	return ref;
+}
+
+/* Copies what the inner node at @at of @image (still with the source's references)
+ * refers to, and points it at the copies. */
+static bool copy_children(void *image, const void *source, node_ref at, bool *ret_damaged)
+{
+	struct node_inner *inner = (void *)node_at_mutable(image, at);
+	node_ref terminal = from_le16(inner->terminal);
+	struct node_256 original; /* the largest, without a prefix */
+	struct node_entry entry;
+
+	memcpy(&original, inner, min_of(sizeof(original), (size_t)node_bytes((const void *)inner)));
+	if (terminal) {
+		*ret_damaged |= !node_at(source, terminal);
+		terminal = *ret_damaged ? 0 : image_copy_node(image, source, terminal, NULL, 0, 0);
+		if (!terminal)
+			return false;
+		inner->terminal = to_le16(terminal);
+	}
+	for (unsigned from = 0; inner_next(source, &original.inner, from, &entry);
+	     from = entry.hi + 1) {
+		node_ref copy;
+
+		if (!entry.node) {
+			*ret_damaged = true;
+			return false;
+		}
+		copy = image_copy_node(image, source, entry.ref, NULL, 0, 0);
+		if (!copy)
+			return false;
+		inner_set(image, at, entry.lo, entry.hi, copy);
+	}
+	return true;
+}
+
+/* The scan over what image_copy() has appended so far. */
+static node_ref copy_appended(void *image, const void *source, node_ref from, const uint8_t *add,
+    uint32_t add_bytes, uint32_t skip, bool *ret_damaged)
+{
+	uint32_t scan = from_le32(image_header(image)->heap_end);
+	node_ref top = image_copy_node(image, source, from, add, add_bytes, skip);
+
+	/* A copy is never larger than a frame, so a cycle ends for want of room. */
+	while (top && scan < from_le32(image_header(image)->heap_end)) {
+		node_ref at = (node_ref)(scan / NODE_UNIT);
+		const struct node *node = node_at(image, at);
+
+		ASSERT(node);
+		if (node_is_inner(node) && !copy_children(image, source, at, ret_damaged))
+			return 0;
+		scan += node_bytes(node_at(image, at));
+	}
+	return top;
+}
+
+node_ref image_copy(void *image, const void *source, node_ref from, const uint8_t *add,
+    uint32_t add_bytes, uint32_t skip, bool *ret_damaged)
+{
+	struct frame_header *header = image_header(image);
+	le16 free_heads[FRAME_FREE_CLASSES];
+	node_ref top;
+
+	*ret_damaged = !node_at(source, from);
+	if (*ret_damaged)
+		return 0;
+	/* All copies are appended: the scan would not see one in a freed chunk. */
+	memcpy(free_heads, header->free_heads, sizeof(free_heads));
+	memset(header->free_heads, 0, sizeof(free_heads));
+	top = copy_appended(image, source, from, add, add_bytes, skip, ret_damaged);
+	memcpy(header->free_heads, free_heads, sizeof(free_heads));
+	return top;
+}
+
+node_ref image_copy_top(void *image, const void *source, node_ref from, const uint8_t *add,
+    uint32_t add_bytes, uint64_t frame_id)
+{
+	const struct node_inner *inner = (const void *)node_at(source, from);
+	uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
+	node_ref ref = image_new_inner(image, NODE_4, NULL, add_bytes + prefix_bytes);
+	struct node_inner *copy = (void *)((char *)image + (uint32_t)ref * NODE_UNIT);
+	node_ref terminal = from_le16(inner->terminal), crossing;
+
+	if (!ref)
+		return 0;
+	if (add_bytes)
+		memcpy((uint8_t *)inner_prefix(copy), add, add_bytes);
+	memcpy((uint8_t *)inner_prefix(copy) + add_bytes, inner_prefix(inner), prefix_bytes);
+	if (terminal) {
+		terminal = image_copy_node(image, source, terminal, NULL, 0, 0);
+		if (!terminal)
+			return 0;
+		copy->terminal = to_le16(terminal);
+	}
+	crossing = image_new_crossing(image, 0, 255, frame_id);
+	return crossing ? inner_add(image, ref, 0, 255, crossing) : 0;
+}
+
+bool image_compact(void *image, const void *source)
+{
+	const struct frame_header *from = image_header_const(source);
+	struct frame_header *header = image_header(image);
+	bool is_damaged;
+	node_ref root;
+
+	memset(header, 0, sizeof(*header));
+	header->magic = to_le32(TREE_FRAME_MAGIC);
+	header->frame_id = from->frame_id;
+	header->heap_end = to_le32(FRAME_HEADER_BYTES);
+	root = image_copy(image, source, from_le16(from->root), NULL, 0, 0, &is_damaged);
+	header->root = to_le16(root);
+	return root != 0;
+}
+
+void image_sizes(const void *image, uint32_t *ret_sizes)
+{
+	uint32_t end = from_le32(image_header_const(image)->heap_end);
+	node_ref *refs = (node_ref *)(ret_sizes + FRAME_BYTES / NODE_UNIT);
+	uint32_t count = 0;
+
+	for (uint32_t at = FRAME_HEADER_BYTES; at < end; at += node_bytes(node_at(image, refs[count - 1])))
+		refs[count++] = (node_ref)(at / NODE_UNIT);
+	while (count > 0) {
+		node_ref ref = refs[--count];
+		const struct node *node = node_at(image, ref);
+		const struct node_inner *inner = (const void *)node;
+		struct node_entry entry;
+
+		ret_sizes[ref] = node_bytes(node);
+		if (!node_is_inner(node))
+			continue;
+		if (from_le16(inner->terminal))
+			ret_sizes[ref] += ret_sizes[from_le16(inner->terminal)];
+		for (unsigned from = 0; inner_next(image, inner, from, &entry); from = entry.hi + 1)
+			ret_sizes[ref] += ret_sizes[entry.ref];
+	}
+}
+
+void image_free_subtree(void *image, node_ref from, node_ref *scratch_refs)
+{
+	uint32_t count = 1;
+
+	scratch_refs[0] = from;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct node_inner *inner = (const void *)node_at(image, scratch_refs[i]);
+		struct node_entry entry;
+
+		if (!node_is_inner((const void *)inner))
+			continue;
+		if (from_le16(inner->terminal))
+			scratch_refs[count++] = from_le16(inner->terminal);
+		for (unsigned at = 0; inner_next(image, inner, at, &entry); at = entry.hi + 1)
+			scratch_refs[count++] = entry.ref;
+	}
+	while (count > 0)
+		image_free(image, scratch_refs[--count]);
+}

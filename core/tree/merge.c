@@ -1,0 +1,244 @@
+/*
+ * Folding frames that have become nearly empty.
+ *
+ * A frame goes into its parent if both together fill at most FOLD_MOST of one frame:
+ * its root branches on the same byte as the parent's node, so its entries simply
+ * take the crossing's place.  Otherwise it takes over the run beside it, if the two
+ * fit in one: the crossing is widened over both.  An empty frame just goes.
+ */
+#include "config.h"
+
+#include "tree/tree_internal.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+#define FOLD_MOST (IMAGE_CAPACITY / 100 * 60)
+
+struct fold {
+	struct tree *tree;
+	const uint8_t *key;
+	uint32_t key_bytes;
+	struct tree_hop hop, parent;
+};
+
+static int latch_for_look(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need)
+{
+	*ret_slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
+	if (*ret_slot == POOL_NO_SLOT)
+		return tree_need_frame(need, frame_id);
+	pool_pin(tree->pool, *ret_slot);
+	pool_unlatch_shared(tree->pool, *ret_slot);
+	return 0;
+}
+
+/* The last frame on the way and its parent, both pinned.  -ENOENT: it is the root. */
+static int find_last(struct fold *fold, struct tree_need *need)
+{
+	struct tree *tree = fold->tree;
+	struct tree_hop hop = {.frame_id = tree->root_id};
+
+	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
+		const void *image;
+		int err = latch_for_look(tree, hop.frame_id, &hop.slot, need);
+
+		if (err)
+			return err;
+		if (fold->parent.slot != POOL_NO_SLOT)
+			pool_unpin(tree->pool, fold->parent.slot);
+		fold->parent = fold->hop;
+		image = tree_image(tree, hop.slot);
+		image_find(image, fold->key, fold->key_bytes, hop.depth, &hop.path);
+		fold->hop = hop;
+		if (hop.path.result != IMAGE_CROSSING)
+			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : hops ? 0 : -ENOENT;
+		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);
+		hop.depth = hop.path.depth;
+	}
+	return -EUCLEAN;
+}
+
+static node_ref root_of(const void *image)
+{
+	return from_le16(image_header_const(image)->root);
+}
+
+/* In a packed copy of the parent, @scratch: the crossing goes, and what lies in the
+ * frame comes in its place. */
+static void fold_into_parent(struct fold *fold, void *scratch)
+{
+	const void *image = tree_image(fold->tree, fold->hop.slot);
+	struct image_path path;
+	struct node_crossing *crossing;
+	node_ref node;
+
+	image_find(scratch, fold->key, fold->key_bytes, fold->parent.depth, &path);
+	ASSERT(path.result == IMAGE_CROSSING);
+	crossing = (void *)node_at_mutable(scratch, path.leaf);
+	node = inner_remove(scratch, path.node, crossing->lo, crossing->hi);
+	image_free(scratch, path.leaf);
+	if (path.parent)
+		inner_set(scratch, path.parent, path.parent_byte, path.parent_byte, node);
+	else
+		image_header(scratch)->root = to_le16(node);
+	image_adopt(scratch, node, path.parent, path.parent_byte, image, root_of(image));
+	image_tidy(scratch, fold->key, fold->key_bytes, fold->parent.depth);
+}
+
+static void drop_pinned(struct tree *tree, uint64_t frame_id)
+{
+	uint32_t slot = pool_latch_key_exclusive(tree->pool, tree_key(frame_id));
+
+	ASSERT(slot != POOL_NO_SLOT);
+	tree_drop_frame(tree, frame_id, slot);
+}
+
+static int try_parent(struct fold *fold, struct tree_spares *spares)
+{
+	struct tree *tree = fold->tree;
+	const void *image = tree_image(tree, fold->hop.slot);
+	const void *parent = tree_image(tree, fold->parent.slot);
+	uint32_t new_slot, slot;
+
+	if (!image_is_empty(image) && image_live_bytes(image) + image_live_bytes(parent) > FOLD_MOST)
+		return -ENOENT;
+	new_slot = spares->slots[spares->count - 1];
+	if (!image_compact(tree_image(tree, new_slot), parent))
+		return -EUCLEAN;
+	tree_take_spare(spares);
+	fold_into_parent(fold, tree_image(tree, new_slot));
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->parent.frame_id));
+	tree_replace_frame(tree, fold->parent.frame_id, slot, new_slot);
+	drop_pinned(tree, fold->hop.frame_id);
+	return 0;
+}
+
+/* The crossing next to the frame's own in the parent's node. */
+static bool find_neighbour(struct fold *fold, struct node_crossing *ret)
+{
+	const void *image = tree_image(fold->tree, fold->parent.slot);
+	const struct node_inner *inner = (const void *)node_at(image, fold->parent.path.node);
+	const struct node_crossing *own = (const void *)node_at(image, fold->parent.path.leaf);
+	struct node_entry entry;
+
+	if (inner_next(image, inner, own->hi + 1u, &entry) && entry.node &&
+	    entry.node->type == NODE_CROSSING) {
+		*ret = *(const struct node_crossing *)entry.node;
+		return true;
+	}
+	for (unsigned byte = own->lo; byte > 0; byte--) {
+		node_ref ref = inner_find(image, inner, (uint8_t)(byte - 1));
+		const struct node *node = node_at(image, ref);
+
+		if (!ref)
+			continue;
+		if (!node || node->type != NODE_CROSSING)
+			return false;
+		*ret = *(const struct node_crossing *)node;
+		return true;
+	}
+	return false;
+}
+
+/* In the parent, writable: the neighbour's crossing goes, the frame's own covers both. */
+static void widen_crossing(struct fold *fold, void *image, const struct node_crossing *neighbour)
+{
+	struct image_path path;
+	struct node_crossing *own;
+	node_ref node, gone;
+	unsigned lo, hi;
+
+	image_find(image, fold->key, fold->key_bytes, fold->parent.depth, &path);
+	ASSERT(path.result == IMAGE_CROSSING);
+	own = (void *)node_at_mutable(image, path.leaf);
+	lo = min_of(own->lo, neighbour->lo);
+	hi = max_of(own->hi, neighbour->hi);
+	gone = inner_find(image, (const void *)node_at(image, path.node), neighbour->lo);
+	node = inner_remove(image, path.node, neighbour->lo, neighbour->hi);
+	node = inner_remove(image, node, own->lo, own->hi);
+	own->lo = (uint8_t)lo;
+	own->hi = (uint8_t)hi;
+	node = inner_add(image, node, lo, hi, path.leaf);
+	ASSERT(node);
+	if (path.parent)
+		inner_set(image, path.parent, path.parent_byte, path.parent_byte, node);
+	else
+		image_header(image)->root = to_le16(node);
+	image_free(image, gone);
+}
+
+static int merge_neighbour(struct fold *fold, const struct node_crossing *neighbour,
+    uint32_t neighbour_slot, struct tree_spares *spares)
+{
+	struct tree *tree = fold->tree;
+	const void *image = tree_image(tree, fold->hop.slot);
+	const void *other = tree_image(tree, neighbour_slot);
+	uint32_t slot, parent_slot, new_slot;
+	void *merged;
+
+	if (image_live_bytes(image) + image_live_bytes(other) > FOLD_MOST)
+		return -ENOENT;
+	new_slot = spares->slots[spares->count - 1];
+	merged = tree_image(tree, new_slot);
+	if (!image_compact(merged, image))
+		return -EUCLEAN;
+	tree_take_spare(spares);
+	image_adopt(merged, root_of(merged), 0, 0, other, root_of(other));
+	tree_latch_two(tree, fold->hop.frame_id, fold->parent.frame_id, &slot, &parent_slot);
+	parent_slot = tree_make_writable(tree, fold->parent.frame_id, parent_slot, spares);
+	widen_crossing(fold, tree_image(tree, parent_slot), neighbour);
+	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);
+	pool_unlatch_exclusive(tree->pool, parent_slot);
+	drop_pinned(tree, from_le64(neighbour->frame_id));
+	return 0;
+}
+
+static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct tree_need *need)
+{
+	struct tree *tree = fold->tree;
+	struct node_crossing neighbour;
+	uint32_t slot;
+	int err;
+
+	/* Widening may rebuild the parent's node twice. */
+	if (image_room(tree_image(tree, fold->parent.slot)) < 4 * sizeof(struct node_256) + 4 * fold->key_bytes)
+		return -ENOENT;
+	if (!find_neighbour(fold, &neighbour))
+		return -ENOENT;
+	err = latch_for_look(tree, from_le64(neighbour.frame_id), &slot, need);
+	if (err)
+		return err;
+	err = merge_neighbour(fold, &neighbour, slot, spares);
+	pool_unpin(tree->pool, slot);
+	return err;
+}
+
+int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need)
+{
+	struct fold fold = {
+	    .tree = tree,
+	    .key = key,
+	    .key_bytes = key_bytes,
+	    .hop = {.slot = POOL_NO_SLOT},
+	    .parent = {.slot = POOL_NO_SLOT},
+	};
+	int err;
+
+	if (spares->count < TREE_STEP_SLOTS)
+		return tree_need_slots(need, TREE_STEP_SLOTS);
+	err = find_last(&fold, need);
+	if (!err) {
+		err = try_parent(&fold, spares);
+		if (err == -ENOENT)
+			err = try_neighbour(&fold, spares, need);
+		if (!err)
+			atomic_fetch_add_explicit(&tree->counters.merges, 1, memory_order_relaxed);
+	}
+	if (fold.hop.slot != POOL_NO_SLOT)
+		pool_unpin(tree->pool, fold.hop.slot);
+	if (fold.parent.slot != POOL_NO_SLOT)
+		pool_unpin(tree->pool, fold.parent.slot);
+	return err == -ENOENT ? 0 : err;
+}

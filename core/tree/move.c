@@ -1,0 +1,259 @@
+/*
+ * Moving a subtree: every key that begins with one prefix begins with another.
+ *
+ * Leaves and frames hold only what lies below them, so the subtree at a prefix can be
+ * hung elsewhere as it is.  What is copied is the part of it that lies in the frame of
+ * the cut; frames below are named by crossings, which are carried over by value.  The
+ * cost is thus bounded by one frame, however much lies below.
+ *
+ *   before:  A: ... src --> top -> [ leaves, crossings ]      B: ... dst' ...
+ *   after:   A: ...                       B: ... dst --> top -> [ leaves, crossings ]
+ *
+ * A small subtree goes into dst's frame; a larger one leaves only its top there, with
+ * a crossing to a new frame that takes its entries.
+ *
+ * The copy (the *cutting*) is made by tree_move_check.  Both frames stay latched from
+ * detaching to attaching, so no reader finds the keys at neither place; a reader that
+ * was below the cut when it moved sees that move_count changed and searches again.
+ */
+#include "config.h"
+
+#include "tree/tree_internal.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+#define INLINE_MOST (64u * 1024)
+
+/* The cutting's image, then a work list for freeing the original. */
+#define CUTTING_BYTES (FRAME_BYTES + FRAME_BYTES / NODE_UNIT * sizeof(node_ref))
+
+static bool begins_with(const uint8_t *key, uint32_t key_bytes, const uint8_t *prefix, uint32_t prefix_bytes)
+{
+	return key_bytes >= prefix_bytes && memcmp(key, prefix, prefix_bytes) == 0;
+}
+
+static node_ref cutting_top(const void *cutting)
+{
+	const struct node_inner *root =
+	    (const void *)node_at(cutting, from_le16(image_header_const(cutting)->root));
+
+	return inner_find(cutting, root, 0);
+}
+
+/* Copies the subtree under entry 0 of an image of its own. */
+static int make_cutting(struct tree_move *move, const void *image, const struct image_subtree *subtree)
+{
+	bool is_damaged = false;
+	node_ref top;
+
+	free(move->cutting);
+	move->cutting = aligned_alloc(BLOCK_BYTES, round_up(CUTTING_BYTES, BLOCK_BYTES));
+	if (!move->cutting)
+		return -ENOMEM;
+	image_init(move->cutting, 0);
+	top = image_copy(move->cutting, image, subtree->top, NULL, 0, subtree->skip, &is_damaged);
+	if (!top)
+		return -EUCLEAN;
+	inner_add(move->cutting, from_le16(image_header(move->cutting)->root), 0, 0, top);
+	return 0;
+}
+
+static int find_source(struct tree *tree, struct tree_move *move, struct tree_need *need)
+{
+	struct image_subtree subtree;
+	struct tree_hop hop;
+	int err = tree_descend(tree, true, move->src, move->src_bytes, &hop, need);
+
+	if (err)
+		return err;
+	move->src_frame = hop.frame_id;
+	move->src_depth = hop.depth;
+	if (image_find_subtree(tree_image(tree, hop.slot), move->src, move->src_bytes, &hop.path, &subtree))
+		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
+	else
+		err = -ENOENT;
+	if (!err) {
+		pool_pin(tree->pool, hop.slot);
+		move->src_slot = hop.slot;
+	}
+	pool_unlatch_shared(tree->pool, hop.slot);
+	return err;
+}
+
+/* Does the cutting go whole into the destination's frame? */
+static bool is_inline(const struct tree_move *move)
+{
+	const struct node *top = node_at(move->cutting, cutting_top(move->cutting));
+
+	return !node_is_inner(top) || image_live_bytes(move->cutting) <= INLINE_MOST;
+}
+
+static uint32_t room_at_destination(const struct tree_move *move)
+{
+	const struct node_inner *top = (const void *)node_at(move->cutting, cutting_top(move->cutting));
+	uint32_t around = image_put_room(move->dst_bytes, 0);
+	const struct node *terminal;
+
+	if (is_inline(move))
+		return around + image_live_bytes(move->cutting) + move->dst_bytes;
+	terminal = node_at(move->cutting, from_le16(top->terminal));
+	return around + from_le16(top->prefix_bytes) + move->dst_bytes + (terminal ? node_bytes(terminal) : 0) +
+	       (uint32_t)(sizeof(struct node_4) + sizeof(struct node_crossing));
+}
+
+static uint32_t top_prefix_bytes(const struct tree_move *move)
+{
+	const struct node *top = node_at(move->cutting, cutting_top(move->cutting));
+
+	if (top->type == NODE_LEAF)
+		return from_le16(((const struct node_leaf *)top)->rest_bytes);
+	return from_le16(((const struct node_inner *)top)->prefix_bytes);
+}
+
+/* Will an earlier move of the same batch have cleared the destination? */
+static bool is_cleared(const struct tree_move *move, const struct tree_move *earlier, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (earlier[i].src_bytes == move->dst_bytes &&
+		    memcmp(earlier[i].src, move->dst, move->dst_bytes) == 0)
+			return true;
+	return false;
+}
+
+static int check_destination(struct tree *tree, struct tree_move *move, uint32_t slack_bytes,
+    const struct tree_hop *hop, bool may_exist, struct tree_need *need)
+{
+	const void *image = tree_image(tree, hop->slot);
+	uint32_t room = room_at_destination(move) + slack_bytes;
+	struct image_subtree subtree;
+
+	if (!may_exist &&
+	    image_find_subtree(image, move->dst, move->dst_bytes, &hop->path, &subtree))
+		return -EEXIST;
+	if (top_prefix_bytes(move) + move->dst_bytes > NODE_REST_MAX)
+		return -ENAMETOOLONG;
+	if (image_room(image) >= room)
+		return 0;
+	if (room > IMAGE_CAPACITY / 2)
+		return -E2BIG;
+	*need = (struct tree_need){
+	    .kind = TREE_NEED_ROOM,
+	    .frame_id = hop->frame_id,
+	    .room_bytes = room,
+	    .key = move->dst,
+	    .key_bytes = move->dst_bytes,
+	};
+	return -EAGAIN;
+}
+
+static int find_destination(struct tree *tree, struct tree_move *move, uint32_t slack_bytes,
+    bool may_exist, struct tree_need *need)
+{
+	struct tree_hop hop;
+	int err = tree_descend(tree, true, move->dst, move->dst_bytes, &hop, need);
+
+	if (err)
+		return err;
+	move->dst_frame = hop.frame_id;
+	move->dst_depth = hop.depth;
+	err = check_destination(tree, move, slack_bytes, &hop, may_exist, need);
+	if (!err) {
+		pool_pin(tree->pool, hop.slot);
+		move->dst_slot = hop.slot;
+	}
+	pool_unlatch_shared(tree->pool, hop.slot);
+	return err;
+}
+
+void tree_move_end(struct tree *tree, struct tree_move *move)
+{
+	if (move->src_slot != POOL_NO_SLOT)
+		pool_unpin(tree->pool, move->src_slot);
+	if (move->dst_slot != POOL_NO_SLOT)
+		pool_unpin(tree->pool, move->dst_slot);
+	move->src_slot = move->dst_slot = POOL_NO_SLOT;
+	free(move->cutting);
+	move->cutting = NULL;
+}
+
+int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
+    uint32_t earlier_count, uint32_t slack_bytes, struct tree_spares *spares, struct tree_need *need)
+{
+	uint32_t slots = TREE_STEP_SLOTS * (earlier_count + 1);
+	int err;
+
+	move->src_slot = move->dst_slot = POOL_NO_SLOT;
+	move->cutting = NULL;
+	if (!move->src_bytes || !move->dst_bytes ||
+	    begins_with(move->src, move->src_bytes, move->dst, move->dst_bytes) ||
+	    begins_with(move->dst, move->dst_bytes, move->src, move->src_bytes))
+		return -EINVAL;
+	if (spares->count < slots)
+		return tree_need_slots(need, slots);
+	err = find_source(tree, move, need);
+	if (!err)
+		err = find_destination(tree, move, slack_bytes,
+		    is_cleared(move, earlier, earlier_count), need);
+	if (err)
+		tree_move_end(tree, move);
+	return err;
+}
+
+/* ---- carrying it out ----------------------------------------------------------------- */
+
+static void detach_source(struct tree *tree, struct tree_move *move, void *image, uint32_t depth)
+{
+	node_ref *scratch = (void *)((char *)move->cutting + FRAME_BYTES);
+	struct image_subtree subtree;
+	struct image_path path;
+
+	image_find(image, move->src, move->src_bytes, depth, &path);
+	ASSERT(image_find_subtree(image, move->src, move->src_bytes, &path, &subtree));
+	image_detach(image, &subtree, move->src, move->src_bytes, depth, scratch);
+}
+
+static uint64_t make_frame(struct tree *tree, const struct tree_move *move, struct tree_spares *spares)
+{
+	uint64_t frame_id = tree->host.take_id(tree->host.ctx);
+	uint32_t slot = tree_take_spare(spares);
+	void *image = tree_image(tree, slot);
+
+	image_init(image, frame_id);
+	image_adopt(image, from_le16(image_header(image)->root), 0, 0, move->cutting,
+	    cutting_top(move->cutting));
+	tree_publish_frame(tree, frame_id, slot);
+	return frame_id;
+}
+
+static void attach_destination(struct tree *tree, struct tree_move *move, void *image, uint32_t depth,
+    struct tree_spares *spares)
+{
+	struct image_child child = {
+	    .source = move->cutting,
+	    .top = cutting_top(move->cutting),
+	    .frame_id = is_inline(move) ? 0 : make_frame(tree, move, spares),
+	};
+	struct image_path path;
+
+	image_find(image, move->dst, move->dst_bytes, depth, &path);
+	image_attach(image, &path, move->dst, move->dst_bytes, &child);
+}
+
+void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *spares)
+{
+	bool is_one = move->src_frame == move->dst_frame;
+	uint32_t src, dst;
+
+	tree_latch_two(tree, move->src_frame, move->dst_frame, &src, &dst);
+	src = tree_make_writable(tree, move->src_frame, src, spares);
+	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);
+	detach_source(tree, move, tree_image(tree, src), move->src_depth);
+	attach_destination(tree, move, tree_image(tree, dst), move->dst_depth, spares);
+	atomic_fetch_add(&tree->move_count, 1);
+	atomic_fetch_add_explicit(&tree->counters.moves, 1, memory_order_relaxed);
+	pool_unlatch_exclusive(tree->pool, src);
+	if (!is_one)
+		pool_unlatch_exclusive(tree->pool, dst);
+}

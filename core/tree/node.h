@@ -1,0 +1,107 @@
+/*
+ * Pure functions on the nodes of one frame image: no latches, no other frames.
+ *
+ * An *image* is FRAME_BYTES of memory laid out as a tree frame.  Functions that
+ * change one are for its exclusive owner.  Those that read follow references only
+ * through node_at(), which refuses what does not lie in the image: bytes may come
+ * from a damaged disk.
+ */
+#ifndef HOLTFS_TREE_NODE_H
+#define HOLTFS_TREE_NODE_H
+
+#include "format/format.h"
+#include "format/node.h"
+
+#define IMAGE_CAPACITY (FRAME_BYTES - FRAME_HEADER_BYTES)
+
+/* What every change leaves at the end of the heap, so that a split always has room
+ * for its crossing. */
+#define IMAGE_SLACK 64u
+
+static inline struct frame_header *image_header(void *image)
+{
+	return image;
+}
+
+static inline const struct frame_header *image_header_const(const void *image)
+{
+	return image;
+}
+
+/* Bytes a node takes, a multiple of 8; 0 if its type is none. */
+uint32_t node_bytes(const struct node *node);
+uint32_t node_leaf_bytes(uint32_t rest_bytes, uint32_t value_bytes);
+
+/* The node at @ref, or NULL: out of the image, of no known type, or too long. */
+const struct node *node_at(const void *image, node_ref ref);
+
+static inline struct node *node_at_mutable(void *image, node_ref ref)
+{
+	return (struct node *)node_at(image, ref);
+}
+
+static inline bool node_is_inner(const struct node *node)
+{
+	return node->type >= NODE_4 && node->type <= NODE_256;
+}
+
+const uint8_t *inner_prefix(const struct node_inner *inner);
+
+/* ---- entries of an inner node ---------------------------------------------- */
+
+struct node_entry {
+	unsigned lo, hi; /* hi is lo but for crossings */
+	node_ref ref;
+	const struct node *node;
+};
+
+/* The child for @byte, or 0.  -1 in place of a reference never occurs: damage shows
+ * when the child is followed. */
+node_ref inner_find(const void *image, const struct node_inner *inner, uint8_t byte);
+
+/*
+ * The entry that holds @from or the first one after it (@from up to 256).  False:
+ * none.  A child that node_at() refuses is returned with node == NULL.
+ */
+bool inner_next(const void *image, const struct node_inner *inner, unsigned from, struct node_entry *ret);
+
+/* The last entry. */
+bool inner_last(const void *image, const struct node_inner *inner, struct node_entry *ret);
+
+/* ---- changes; the caller saw to room (image_room) ---------------------------- */
+
+/* Contiguous free bytes at the end of the heap. */
+uint32_t image_room(const void *image);
+
+/* Bytes of nodes in use. */
+uint32_t image_live_bytes(const void *image);
+
+/* An image with an empty root node. */
+void image_init(void *image, uint64_t frame_id);
+
+/* 0: no room. */
+node_ref image_alloc(void *image, uint32_t bytes);
+void image_free(void *image, node_ref ref);
+
+/* Makes a node's allocation smaller by its tail. */
+void image_trim(void *image, node_ref ref, uint32_t old_bytes, uint32_t new_bytes);
+
+node_ref image_new_leaf(void *image, const void *rest, uint32_t rest_bytes,
+    const void *value, uint32_t value_bytes, uint64_t seq);
+node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id);
+/* @prefix NULL: zeros, for the caller to fill in. */
+node_ref image_new_inner(void *image, enum node_type type, const void *prefix, uint32_t prefix_bytes);
+
+/*
+ * Adds an entry that overlaps no other.  Returns the node's reference, a new one if
+ * it had to grow; the caller links it in then.  0: no room, nothing changed.
+ */
+node_ref inner_add(void *image, node_ref node, unsigned lo, unsigned hi, node_ref child);
+
+/* Points an existing entry at another child; lo..hi is the entry's whole range. */
+void inner_set(void *image, node_ref node, unsigned lo, unsigned hi, node_ref child);
+
+/* Takes an entry out.  Shrinks the node where room allows; returns its reference. */
+node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi);
+
+#endif

@@ -1,0 +1,241 @@
+/*
+ * The radix tree over frames: look-up, scan, transactions, and the structural steps
+ * that keep frames between too full and too empty.
+ *
+ * Nothing here does I/O or waits for memory.  What an operation lacks it names in a
+ * struct tree_need and answers -EAGAIN with nothing held; the store provides it and
+ * calls again.
+ *
+ * Concurrency.  The store has a gate: writers hold it shared; structural steps,
+ * moves and the begin of a checkpoint hold it exclusively.  So under the gate no
+ * edge between frames changes.  Readers take no gate: hopping from a frame to a
+ * child they latch the child, then validate that the parent has not changed since
+ * the edge was read; after READ_RESTARTS_MAX failures they ask for the gate
+ * (-EBUSY).  Frame latches are taken in ascending frame id when more than one is
+ * held.
+ *
+ * Copy on write.  The tree has an *epoch*, raised when a checkpoint begins.  A frame
+ * image first changed in an older epoch and not yet on disk is frozen: a writer
+ * copies it to a spare slot and goes on there, and the old slot becomes a lease of
+ * the checkpoint (struct tree_host).
+ */
+#ifndef HOLTFS_TREE_TREE_H
+#define HOLTFS_TREE_TREE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool/pool.h"
+#include "tree/image.h"
+
+/* What the tree tells the store. Called with latches held; must not block. */
+struct tree_host {
+	void *ctx;
+	/* The frame was changed for the first time in this epoch. */
+	void (*dirtied)(void *ctx, uint64_t frame_id);
+	/* A frame id not in use. */
+	uint64_t (*take_id)(void *ctx);
+	/* The frame is gone.  Its slot is a lease of the tree or the checkpoint. */
+	void (*dropped)(void *ctx, uint64_t frame_id);
+};
+
+struct tree_counters {
+	_Atomic uint64_t restarts, splits, merges, compactions, cow_copies, moves;
+};
+
+struct tree {
+	struct pool *pool;
+	uint64_t root_id;
+	uint64_t epoch; /* guarded by the gate: changed exclusively */
+	struct tree_host host;
+	_Atomic uint64_t move_count; /* moves so far */
+	struct tree_counters counters;
+};
+
+enum tree_need_kind { TREE_NEED_NOTHING, TREE_NEED_FRAME, TREE_NEED_SLOTS, TREE_NEED_ROOM };
+
+struct tree_need {
+	enum tree_need_kind kind;
+	uint64_t frame_id;	 /* FRAME: load it.  ROOM: make room in it */
+	uint32_t slots;		 /* SLOTS: leases to bring along */
+	uint32_t room_bytes;	 /* ROOM */
+	const uint8_t *key;	 /* ROOM: a key whose search passes the frame */
+	uint32_t key_bytes;
+};
+
+/* Leased slots that a step may use up. */
+#define TREE_SPARES_MAX 300
+struct tree_spares {
+	uint32_t count;
+	uint32_t slots[TREE_SPARES_MAX];
+};
+
+/* Makes an empty root frame @root_id in a leased slot, dirty in the tree's epoch. */
+int tree_plant(struct tree *tree, uint32_t slot);
+
+/* ---- reading ------------------------------------------------------------------ */
+
+/* -EBUSY: too many restarts; call again with the gate held shared. */
+int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version,
+    struct tree_need *need);
+
+/*
+ * A run of leaves copied out under one frame's latch.  Keys and values lie in
+ * `bytes`; items in key order.
+ */
+struct tree_item {
+	uint32_t key_offset, key_bytes, value_offset, value_bytes;
+	uint64_t version;
+};
+
+struct tree_buffer {
+	uint8_t *bytes;
+	uint32_t used, size;
+};
+
+struct tree_level;
+
+#define TREE_RUN_ITEMS 64
+#define TREE_RUN_BYTES (256u * 1024)
+
+struct tree_run {
+	struct tree_item items[TREE_RUN_ITEMS];
+	uint32_t count;
+	struct tree_buffer bytes;
+	/* Scratch of the scan. */
+	struct tree_buffer path, resume, seek;
+	struct tree_level *levels;
+	uint32_t level_count, level_size;
+};
+
+void tree_run_init(struct tree_run *run);
+void tree_run_fini(struct tree_run *run);
+
+/* Fills @run with the first leaves >= @key (> if @is_after).  -ENOENT: none. */
+int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+    bool is_after, struct tree_run *run, struct tree_need *need);
+
+/* ---- transactions ---------------------------------------------------------------- */
+
+enum tree_edit_kind {
+	TREE_PUT,
+	TREE_ERASE,
+	TREE_REQUIRE_ABSENT,
+	TREE_REQUIRE_PRESENT,
+	TREE_REQUIRE_VERSION,
+};
+
+struct tree_edit {
+	enum tree_edit_kind kind;
+	const uint8_t *key, *value;
+	uint32_t key_bytes, value_bytes;
+	uint64_t version;    /* REQUIRE_VERSION */
+	uint32_t seq_offset; /* PUT: its version is the base passed to apply plus this */
+	/* Set by tree_tx_latch. */
+	uint32_t depth;
+	uint32_t frame_index;
+	uint64_t frame_id;
+};
+
+#define TREE_TX_FRAMES_MAX 256
+
+struct tree_tx_frame {
+	uint64_t frame_id;
+	uint32_t slot;
+	uint32_t room_bytes;
+	bool is_edited;
+};
+
+struct tree_tx {
+	struct tree_edit *edits;
+	uint32_t edit_count;
+	struct tree_tx_frame frames[TREE_TX_FRAMES_MAX];
+	uint32_t frame_count;
+	bool is_latched;
+	/* Set by apply: a frame has become so empty that tree_shrink pays. */
+	const uint8_t *shrink_key;
+	uint32_t shrink_key_bytes;
+};
+
+/*
+ * Finds, latches and pins every frame the edits touch, checks guards and room, and
+ * makes the frames writable in this epoch.  With 0, tree_tx_apply cannot fail.
+ * -EEXIST, -ENOENT, -ESTALE: a guard.  -E2BIG: too many frames.  In all cases but 0
+ * nothing is held.  Gate: held.
+ */
+int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spares,
+    struct tree_need *need);
+void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version);
+
+/* Latches go, pins stay, until tree_tx_end; tree_tx_relatch takes them again (only
+ * with the gate held exclusively all the time). */
+void tree_tx_unlatch(struct tree *tree, struct tree_tx *tx);
+void tree_tx_relatch(struct tree *tree, struct tree_tx *tx);
+void tree_tx_end(struct tree *tree, struct tree_tx *tx);
+
+/* ---- structural steps; gate held exclusively --------------------------------------- */
+
+#define TREE_STEP_SLOTS 4
+
+/*
+ * Makes @room_bytes of room in the frame @frame_id on the way to @key: packs it, or
+ * moves part of it to a new frame.  0 also if the frame is no longer on that way.
+ */
+int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    uint64_t frame_id, uint32_t room_bytes, struct tree_spares *spares, struct tree_need *need);
+
+/* Folds the last frame on the way to @key into its parent or a neighbour if both fit
+ * well in one. */
+int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need);
+
+/*
+ * Moves everything below byte prefix @src to @dst.  tree_move_check finds out that
+ * the move can be made: -ENOENT (nothing there), -EEXIST, -EINVAL, -ENAMETOOLONG; it
+ * leaves room for @slack_bytes of other changes.  tree_move then cannot fail, until
+ * the gate is opened; @move carries the pins from one to the other.  @earlier are the
+ * moves of the same batch that go first: what one of them takes away is no obstacle.
+ */
+struct tree_move {
+	const uint8_t *src, *dst;
+	uint32_t src_bytes, dst_bytes;
+	uint64_t src_frame, dst_frame;
+	uint32_t src_depth, dst_depth;
+	uint32_t src_slot, dst_slot; /* pinned; POOL_NO_SLOT: none */
+	void *cutting; /* scratch image */
+};
+
+int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
+    uint32_t earlier_count, uint32_t slack_bytes, struct tree_spares *spares, struct tree_need *need);
+void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *spares);
+void tree_move_end(struct tree *tree, struct tree_move *move);
+
+/* ---- whole frames -------------------------------------------------------------------- */
+
+/* Fills in header and block checksums of an image about to be written: @header is a
+ * copy of the image's first block.  Returns the header's checksum. */
+uint32_t tree_frame_seal(const void *image, struct frame_header *header, uint64_t lsn, uint64_t uuid_seed);
+
+/* Blocks of an image that hold anything. */
+uint32_t tree_frame_used_blocks(const void *image);
+
+/* Verifies what was read from disk, @used_blocks long.  0 or -EUCLEAN, with the
+ * first bad block in @ret_block. */
+int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t header_checksum,
+    uint32_t used_blocks, uint64_t uuid_seed, uint32_t *ret_block);
+
+/*
+ * Walks every node of an image from its root: each lies in the heap, once, and is
+ * reached within its entry's range.  Calls back for each leaf (key: the bytes below
+ * the root) and crossing.  -EUCLEAN with what is wrong in @ret_why.
+ */
+struct tree_visit {
+	void *ctx;
+	int (*leaf)(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_leaf *leaf);
+	int (*crossing)(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_crossing *crossing);
+};
+int tree_frame_walk(const void *image, const struct tree_visit *visit, const char **ret_why);
+
+#endif

@@ -1,0 +1,87 @@
+/* Shared inside core/tree: hops between frames, copy on write, scratch images. */
+#ifndef HOLTFS_TREE_TREE_INTERNAL_H
+#define HOLTFS_TREE_TREE_INTERNAL_H
+
+#include <errno.h>
+
+#include "tree/tree.h"
+
+/* A frame on the way of a search, and how the search ended in it. */
+struct tree_hop {
+	uint64_t frame_id;
+	uint32_t slot;
+	uint32_t depth; /* of the key, where the frame's root branches */
+	struct image_path path;
+};
+
+/*
+ * Goes down from the root to the frame where the search for @key ends.  On 0 that
+ * frame is latched shared.
+ */
+int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+    struct tree_hop *ret, struct tree_need *need);
+
+/*
+ * One hop for a search that goes its own way: latches @frame_id shared and validates
+ * the edge it was reached by.  -ESTALE: begin again.
+ */
+struct tree_edge {
+	uint32_t slot; /* of the parent, POOL_NO_SLOT at the root */
+	uint64_t version;
+};
+int tree_hop_latch(struct tree *tree, bool in_gate, const struct tree_edge *edge,
+    uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need);
+
+/* Takes down the edge out of a shared-latched frame, and unlatches it. */
+void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
+
+#define TREE_HOPS_MAX 4096
+#define READ_RESTARTS_MAX 16
+
+/*
+ * Makes an exclusively latched live frame writable in this epoch; returns its slot,
+ * a new one if it had to be copied (the old one is then unlatched and the
+ * checkpoint's).  A spare is used up only then (tree_needs_copy).
+ */
+bool tree_needs_copy(struct tree *tree, uint32_t slot);
+uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,
+    struct tree_spares *spares);
+
+/* Puts a finished image (leased slot, not latched) in place of the live frame in
+ * @slot, which is exclusively latched; both end unlatched. */
+void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uint32_t new_slot);
+
+/* Makes a finished image in a leased slot the live frame @frame_id. */
+void tree_publish_frame(struct tree *tree, uint64_t frame_id, uint32_t slot);
+
+/* Takes a live frame, exclusively latched, out of the tree for good. */
+void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot);
+
+/* Latches pinned or gate-held live frames exclusively, in ascending frame id. */
+void tree_latch_two(struct tree *tree, uint64_t a, uint64_t b, uint32_t *ret_a, uint32_t *ret_b);
+
+uint32_t tree_take_spare(struct tree_spares *spares);
+
+static inline void *tree_image(struct tree *tree, uint32_t slot)
+{
+	return pool_memory(tree->pool, slot);
+}
+
+static inline frame_key tree_key(uint64_t frame_id)
+{
+	return frame_key_make(FRAME_TREE, frame_id);
+}
+
+static inline int tree_need_frame(struct tree_need *need, uint64_t frame_id)
+{
+	*need = (struct tree_need){.kind = TREE_NEED_FRAME, .frame_id = frame_id};
+	return -EAGAIN;
+}
+
+static inline int tree_need_slots(struct tree_need *need, uint32_t slots)
+{
+	*need = (struct tree_need){.kind = TREE_NEED_SLOTS, .slots = slots};
+	return -EAGAIN;
+}
+
+#endif

@@ -1,0 +1,267 @@
+/*
+ * Transactions on the tree: several keys changed together.
+ *
+ * A transaction goes through three steps.
+ *
+ *   locate   each key's frame is searched, holding one shared latch at a time.  The
+ *            gate keeps edges from changing, so what was found stays true.
+ *   latch    all frames, each once, exclusively and in ascending frame id, so that
+ *            two transactions never wait for each other in a circle.  Then guards
+ *            and room are checked and frozen images copied.  Until here nothing has
+ *            changed and everything can be given up.
+ *   apply    cannot fail.
+ *
+ * Frames stay pinned from latch to end, so a transaction that lets its latches go in
+ * between (one with moves) finds them in memory again.
+ */
+#include "config.h"
+
+#include "tree/tree_internal.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+/* Live bytes below which a frame is worth folding away, and how often to ask. */
+#define SHRINK_BELOW (IMAGE_CAPACITY / 4)
+#define SHRINK_STEP (32u * 1024)
+
+static int locate(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
+{
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		struct tree_edit *edit = &tx->edits[i];
+		struct tree_hop hop;
+		int err = tree_descend(tree, true, edit->key, edit->key_bytes, &hop, need);
+
+		if (err)
+			return err;
+		pool_unlatch_shared(tree->pool, hop.slot);
+		edit->frame_id = hop.frame_id;
+		edit->depth = hop.depth;
+	}
+	return 0;
+}
+
+/* The place of @frame_id in the sorted list of frames, or where it belongs. */
+static uint32_t frame_place(const struct tree_tx *tx, uint64_t frame_id)
+{
+	uint32_t lo = 0, hi = tx->frame_count;
+
+	while (lo < hi) {
+		uint32_t middle = (lo + hi) / 2;
+
+		if (tx->frames[middle].frame_id < frame_id)
+			lo = middle + 1;
+		else
+			hi = middle;
+	}
+	return lo;
+}
+
+static int collect_frames(struct tree_tx *tx)
+{
+	tx->frame_count = 0;
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		struct tree_edit *edit = &tx->edits[i];
+		uint32_t at = frame_place(tx, edit->frame_id);
+
+		if (at == tx->frame_count || tx->frames[at].frame_id != edit->frame_id) {
+			if (tx->frame_count == TREE_TX_FRAMES_MAX)
+				return -E2BIG;
+			memmove(&tx->frames[at + 1], &tx->frames[at],
+			    (tx->frame_count - at) * sizeof(tx->frames[0]));
+			tx->frames[at] = (struct tree_tx_frame){.frame_id = edit->frame_id};
+			tx->frame_count++;
+		}
+		if (edit->kind == TREE_PUT || edit->kind == TREE_ERASE)
+			tx->frames[at].is_edited = true;
+		if (edit->kind == TREE_PUT)
+			tx->frames[at].room_bytes += image_put_room(edit->key_bytes, edit->value_bytes);
+	}
+	for (uint32_t i = 0; i < tx->edit_count; i++)
+		tx->edits[i].frame_index = frame_place(tx, tx->edits[i].frame_id);
+	return 0;
+}
+
+static void unlatch_first(struct tree *tree, struct tree_tx *tx, uint32_t count)
+{
+	while (count > 0)
+		pool_unlatch_exclusive(tree->pool, tx->frames[--count].slot);
+}
+
+static int latch_frames(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
+{
+	for (uint32_t i = 0; i < tx->frame_count; i++) {
+		struct tree_tx_frame *frame = &tx->frames[i];
+
+		frame->slot = pool_latch_key_exclusive(tree->pool, tree_key(frame->frame_id));
+		if (frame->slot == POOL_NO_SLOT) {
+			unlatch_first(tree, tx, i);
+			return tree_need_frame(need, frame->frame_id);
+		}
+	}
+	return 0;
+}
+
+static int check_guard(struct tree *tree, const struct tree_edit *edit, const struct image_path *path,
+    const void *image)
+{
+	const struct node_leaf *leaf;
+	bool is_there = path->result == IMAGE_FOUND;
+
+	switch (edit->kind) {
+	case TREE_REQUIRE_ABSENT:
+		return is_there ? -EEXIST : 0;
+	case TREE_REQUIRE_PRESENT:
+		return is_there ? 0 : -ENOENT;
+	case TREE_REQUIRE_VERSION:
+		if (!is_there)
+			return -ENOENT;
+		leaf = (const void *)node_at(image, path->leaf);
+		return from_le64(leaf->seq) == edit->version ? 0 : -ESTALE;
+	default:
+		return 0;
+	}
+}
+
+static int check_edits(struct tree *tree, struct tree_tx *tx)
+{
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		struct tree_edit *edit = &tx->edits[i];
+		const void *image = tree_image(tree, tx->frames[edit->frame_index].slot);
+		struct image_path path;
+		int err;
+
+		image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		if (path.result == IMAGE_DAMAGED)
+			return -EUCLEAN;
+		ASSERT(path.result != IMAGE_CROSSING);
+		err = check_guard(tree, edit, &path, image);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int check_room(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
+{
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		const struct tree_edit *edit = &tx->edits[i];
+		const struct tree_tx_frame *frame = &tx->frames[edit->frame_index];
+
+		if (image_room(tree_image(tree, frame->slot)) >= frame->room_bytes)
+			continue;
+		if (frame->room_bytes > IMAGE_CAPACITY / 2)
+			return -E2BIG;
+		*need = (struct tree_need){
+		    .kind = TREE_NEED_ROOM,
+		    .frame_id = frame->frame_id,
+		    .room_bytes = frame->room_bytes,
+		    .key = edit->key,
+		    .key_bytes = edit->key_bytes,
+		};
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+static int check_spares(struct tree *tree, struct tree_tx *tx, const struct tree_spares *spares,
+    struct tree_need *need)
+{
+	uint32_t copies = 0;
+
+	for (uint32_t i = 0; i < tx->frame_count; i++)
+		if (tx->frames[i].is_edited && tree_needs_copy(tree, tx->frames[i].slot))
+			copies++;
+	return copies > spares->count ? tree_need_slots(need, copies) : 0;
+}
+
+int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spares,
+    struct tree_need *need)
+{
+	int err = locate(tree, tx, need);
+
+	if (!err)
+		err = collect_frames(tx);
+	if (!err)
+		err = latch_frames(tree, tx, need);
+	if (err)
+		return err;
+	err = check_edits(tree, tx);
+	if (!err)
+		err = check_room(tree, tx, need);
+	if (!err)
+		err = check_spares(tree, tx, spares, need);
+	if (err) {
+		unlatch_first(tree, tx, tx->frame_count);
+		return err;
+	}
+	for (uint32_t i = 0; i < tx->frame_count; i++) {
+		struct tree_tx_frame *frame = &tx->frames[i];
+
+		if (frame->is_edited)
+			frame->slot = tree_make_writable(tree, frame->frame_id, frame->slot, spares);
+		pool_pin(tree->pool, frame->slot);
+	}
+	tx->is_latched = true;
+	tx->shrink_key = NULL;
+	return 0;
+}
+
+static void note_erase(struct tree *tree, struct tree_tx *tx, const struct tree_edit *edit,
+    const void *image, uint32_t live_before)
+{
+	uint32_t live = image_live_bytes(image);
+
+	if (edit->frame_id == tree->root_id || live > SHRINK_BELOW)
+		return;
+	if (live / SHRINK_STEP == live_before / SHRINK_STEP && !image_is_empty(image))
+		return;
+	tx->shrink_key = edit->key;
+	tx->shrink_key_bytes = edit->key_bytes;
+}
+
+void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
+{
+	ASSERT(tx->is_latched);
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		struct tree_edit *edit = &tx->edits[i];
+		void *image = tree_image(tree, tx->frames[edit->frame_index].slot);
+		uint32_t live = image_live_bytes(image);
+		struct image_path path;
+
+		if (edit->kind != TREE_PUT && edit->kind != TREE_ERASE)
+			continue;
+		image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		if (edit->kind == TREE_PUT) {
+			image_put(image, &path, edit->key, edit->key_bytes, edit->value,
+			    edit->value_bytes, base_version + edit->seq_offset);
+		} else if (path.result == IMAGE_FOUND) {
+			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth);
+			note_erase(tree, tx, edit, image, live);
+		}
+	}
+}
+
+void tree_tx_unlatch(struct tree *tree, struct tree_tx *tx)
+{
+	ASSERT(tx->is_latched);
+	unlatch_first(tree, tx, tx->frame_count);
+	tx->is_latched = false;
+}
+
+void tree_tx_relatch(struct tree *tree, struct tree_tx *tx)
+{
+	for (uint32_t i = 0; i < tx->frame_count; i++)
+		pool_latch_exclusive(tree->pool, tx->frames[i].slot);
+	tx->is_latched = true;
+}
+
+void tree_tx_end(struct tree *tree, struct tree_tx *tx)
+{
+	if (tx->is_latched)
+		tree_tx_unlatch(tree, tx);
+	for (uint32_t i = 0; i < tx->frame_count; i++)
+		pool_unpin(tree->pool, tx->frames[i].slot);
+	tx->frame_count = 0;
+}
