@@ -60,7 +60,6 @@ int store_format(struct device *device, const struct store_format_options *optio
 struct store_options {
 	uint64_t cache_bytes; /* memory for frames; 0: 256 MiB; at least 8 MiB */
 	bool is_read_only;
-	bool is_memory_only;  /* no journal, nothing ever written: in-memory store */
 	bool has_shared_ring; /* journal level PROCESS */
 	bool no_threads;      /* checkpoints only when asked or forced (tests) */
 	bool keep_device;     /* the device stays the caller's: close and abandon leave

@@ -1,0 +1,297 @@
+/*
+ * Batches: collecting operations in the form in which the journal keeps them, and
+ * taking that form apart again, here and in recovery alike.
+ */
+#include "config.h"
+
+#include "store/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+#define OP_ALIGN 4u
+
+int store_batch_create(struct store *store, struct store_batch **ret)
+{
+	struct store_batch *batch = calloc(1, sizeof(*batch));
+
+	if (!batch)
+		return -ENOMEM;
+	batch->store = store;
+	*ret = batch;
+	return 0;
+}
+
+void store_batch_reset(struct store_batch *batch)
+{
+	batch->error = 0;
+	batch->body_bytes = 0;
+	batch->guard_bytes = 0;
+}
+
+void store_batch_destroy(struct store_batch *batch)
+{
+	if (!batch)
+		return;
+	free(batch->body);
+	free(batch->guards);
+	free(batch->tx.edits);
+	free(batch->runs);
+	free(batch);
+}
+
+/* ---- adding ------------------------------------------------------------------- */
+
+static int fit(void **memory, uint32_t *size, uint32_t needed, uint32_t unit)
+{
+	uint32_t grown = max_of(*size * 2, 64u);
+	void *p;
+
+	if (needed <= *size)
+		return 0;
+	grown = max_of(grown, needed);
+	p = realloc(*memory, (size_t)grown * unit);
+	if (!p)
+		return -ENOMEM;
+	*memory = p;
+	*size = grown;
+	return 0;
+}
+
+static void add_op(struct store_batch *batch, bool is_guard, unsigned type, const void *key,
+    uint32_t key_bytes, const void *value, uint32_t value_bytes)
+{
+	uint8_t **buffer = is_guard ? &batch->guards : &batch->body;
+	uint32_t *used = is_guard ? &batch->guard_bytes : &batch->body_bytes;
+	uint32_t *size = is_guard ? &batch->guard_size : &batch->body_size;
+	struct record_op op = {
+	    .type = (uint8_t)type,
+	    .key_bytes = to_le32(key_bytes),
+	    .value_bytes = to_le32(value_bytes),
+	};
+	uint32_t bytes = (uint32_t)round_up(sizeof(op) + key_bytes + value_bytes, OP_ALIGN);
+	uint8_t *at;
+
+	if (batch->error)
+		return;
+	if (bytes > JOURNAL_RECORD_MAX - *used) {
+		batch->error = -E2BIG;
+		return;
+	}
+	batch->error = fit((void **)buffer, size, *used + bytes, 1);
+	if (batch->error)
+		return;
+	at = *buffer + *used;
+	memset(at + bytes - OP_ALIGN, 0, OP_ALIGN);
+	memcpy(at, &op, sizeof(op));
+	memcpy(at + sizeof(op), key, key_bytes);
+	if (value_bytes)
+		memcpy(at + sizeof(op) + key_bytes, value, value_bytes);
+	*used += bytes;
+}
+
+static bool key_is_legal(struct store_batch *batch, uint32_t key_bytes)
+{
+	if (key_bytes == 0 && !batch->error)
+		batch->error = -EINVAL;
+	if (key_bytes > STORE_KEY_MAX && !batch->error)
+		batch->error = -ENAMETOOLONG;
+	return !batch->error;
+}
+
+void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_bytes,
+    const void *value, uint32_t value_bytes)
+{
+	if (value_bytes > STORE_VALUE_MAX && !batch->error)
+		batch->error = -E2BIG;
+	if (key_is_legal(batch, key_bytes))
+		add_op(batch, false, RECORD_PUT, key, key_bytes, value, value_bytes);
+}
+
+void store_batch_delete(struct store_batch *batch, const void *key, uint32_t key_bytes)
+{
+	if (key_is_legal(batch, key_bytes))
+		add_op(batch, false, RECORD_DELETE, key, key_bytes, NULL, 0);
+}
+
+void store_batch_require_absent(struct store_batch *batch, const void *key, uint32_t key_bytes)
+{
+	if (key_is_legal(batch, key_bytes))
+		add_op(batch, true, TREE_REQUIRE_ABSENT, key, key_bytes, NULL, 0);
+}
+
+void store_batch_require_present(struct store_batch *batch, const void *key, uint32_t key_bytes)
+{
+	if (key_is_legal(batch, key_bytes))
+		add_op(batch, true, TREE_REQUIRE_PRESENT, key, key_bytes, NULL, 0);
+}
+
+void store_batch_require_version(struct store_batch *batch, const void *key,
+    uint32_t key_bytes, uint64_t version)
+{
+	if (key_is_legal(batch, key_bytes))
+		add_op(batch, true, TREE_REQUIRE_VERSION, key, key_bytes, &version, sizeof(version));
+}
+
+void store_batch_move_prefix(struct store_batch *batch, const void *src,
+    uint32_t src_bytes, const void *dst, uint32_t dst_bytes)
+{
+	if (key_is_legal(batch, src_bytes) && key_is_legal(batch, dst_bytes))
+		add_op(batch, false, RECORD_MOVE_PREFIX, src, src_bytes, dst, dst_bytes);
+}
+
+void store_batch_use_blocks(struct store_batch *batch, uint64_t block, uint32_t count,
+    const uint32_t *checksums)
+{
+	le64 key = to_le64(block);
+	le32 *sums = malloc(count * sizeof(*sums));
+
+	if (!sums) {
+		batch->error = batch->error ? batch->error : -ENOMEM;
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		sums[i] = to_le32(checksums[i]);
+	add_op(batch, false, RECORD_USE_BLOCKS, &key, sizeof(key), sums, count * sizeof(*sums));
+	free(sums);
+}
+
+void store_batch_free_blocks(struct store_batch *batch, uint64_t block, uint32_t count)
+{
+	le64 key = to_le64(block);
+	le32 value = to_le32(count);
+
+	add_op(batch, false, RECORD_FREE_BLOCKS, &key, sizeof(key), &value, sizeof(value));
+}
+
+/* ---- parsing ------------------------------------------------------------------- */
+
+static int add_edit(struct store_batch *batch, struct tree_edit edit)
+{
+	int err = fit((void **)&batch->tx.edits, &batch->edit_size, batch->tx.edit_count + 1,
+	    sizeof(edit));
+
+	if (!err)
+		batch->tx.edits[batch->tx.edit_count++] = edit;
+	return err;
+}
+
+static int add_run(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
+    const uint8_t *value)
+{
+	struct block_run run = {.is_use = op->type == RECORD_USE_BLOCKS};
+	uint32_t value_bytes = from_le32(op->value_bytes);
+	le64 block;
+	le32 count;
+	int err;
+
+	if (from_le32(op->key_bytes) != sizeof(block) || value_bytes == 0 ||
+	    value_bytes % sizeof(le32) || (!run.is_use && value_bytes != sizeof(count)))
+		return -EUCLEAN;
+	memcpy(&block, key, sizeof(block));
+	memcpy(&count, value, sizeof(count));
+	run.block = from_le64(block);
+	run.count = run.is_use ? value_bytes / (uint32_t)sizeof(le32) : from_le32(count);
+	run.checksums = value;
+	err = fit((void **)&batch->runs, &batch->run_size, batch->run_count + 1, sizeof(run));
+	if (!err)
+		batch->runs[batch->run_count++] = run;
+	return err;
+}
+
+static int add_move(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
+    const uint8_t *value)
+{
+	if (batch->move_count == BATCH_MOVES_MAX)
+		return -E2BIG;
+	batch->moves[batch->move_count++] = (struct tree_move){
+	    .src = key,
+	    .src_bytes = from_le32(op->key_bytes),
+	    .dst = value,
+	    .dst_bytes = from_le32(op->value_bytes),
+	    .src_slot = POOL_NO_SLOT,
+	    .dst_slot = POOL_NO_SLOT,
+	};
+	return 0;
+}
+
+static int add_parsed(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
+    const uint8_t *value, uint32_t offset)
+{
+	struct tree_edit edit = {
+	    .kind = op->type == RECORD_PUT ? TREE_PUT : TREE_ERASE,
+	    .key = key,
+	    .value = value,
+	    .key_bytes = from_le32(op->key_bytes),
+	    .value_bytes = from_le32(op->value_bytes),
+	    .seq_offset = offset,
+	};
+
+	switch (op->type) {
+	case RECORD_PUT:
+	case RECORD_DELETE:
+		if (!edit.key_bytes || edit.key_bytes > STORE_KEY_MAX || edit.value_bytes > STORE_VALUE_MAX)
+			return -EUCLEAN;
+		return add_edit(batch, edit);
+	case RECORD_MOVE_PREFIX:
+		return add_move(batch, op, key, value);
+	case RECORD_USE_BLOCKS:
+	case RECORD_FREE_BLOCKS:
+		return add_run(batch, op, key, value);
+	default:
+		return -EUCLEAN;
+	}
+}
+
+static int add_guard(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
+    const uint8_t *value)
+{
+	struct tree_edit edit = {
+	    .kind = (enum tree_edit_kind)op->type,
+	    .key = key,
+	    .key_bytes = from_le32(op->key_bytes),
+	};
+
+	if (edit.kind == TREE_REQUIRE_VERSION)
+		memcpy(&edit.version, value, sizeof(edit.version));
+	return add_edit(batch, edit);
+}
+
+static int parse_ops(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes, bool are_guards)
+{
+	uint32_t at = 0;
+	int err = 0;
+
+	while (!err && at < body_bytes) {
+		const uint8_t *key = body + at + sizeof(struct record_op);
+		uint64_t bytes;
+		struct record_op op;
+
+		if (body_bytes - at < sizeof(op))
+			return -EUCLEAN;
+		memcpy(&op, body + at, sizeof(op));
+		bytes = (uint64_t)from_le32(op.key_bytes) + from_le32(op.value_bytes) + sizeof(op);
+		if (round_up(bytes, OP_ALIGN) > body_bytes - at)
+			return -EUCLEAN;
+		if (are_guards)
+			err = add_guard(batch, &op, key, key + from_le32(op.key_bytes));
+		else
+			err = add_parsed(batch, &op, key, key + from_le32(op.key_bytes), at);
+		at += (uint32_t)round_up(bytes, OP_ALIGN);
+	}
+	return err;
+}
+
+int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes)
+{
+	int err;
+
+	batch->tx.edit_count = 0;
+	batch->move_count = 0;
+	batch->run_count = 0;
+	/* Guards first: they look at the state before the batch. */
+	err = parse_ops(batch, batch->guards, batch->guard_bytes, true);
+	return err ? err : parse_ops(batch, body, body_bytes, false);
+}

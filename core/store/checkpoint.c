@@ -1,0 +1,440 @@
+/*
+ * Checkpoints: the whole tree as of one LSN, written beside the old one.
+ *
+ *   1. Gate exclusive, for microseconds: no batch is half applied.  The log is cut at
+ *      LSN C, the epoch raised, the list of frames changed in the old epoch taken,
+ *      the space map frozen.  From here on writers copy a frame of the list before
+ *      they change it, so its old image stays as it was at C.
+ *   2. Every image of the list goes to a fresh disk frame, straight from its slot.
+ *      Header and checksums are made in a buffer of their own: nothing in the image
+ *      is written to, so readers and copiers need no latch against us.
+ *   3. Flush.  Changed pages of manifest and space map go to fresh blocks.  Flush.
+ *      Both superblocks.
+ *   4. Old disk frames, map blocks and freed data blocks become free; the log's tail
+ *      moves to C.
+ *
+ * A crash before the first superblock is durable leaves the old image and the log from
+ * its LSN on; after it, the new ones.  A failure leaves the store read-only.
+ *
+ * Who owns a slot of the list when it has been written: if it is still the frame's
+ * live slot it is clean now; if not, its frame was copied or dropped meanwhile, and
+ * the slot is ours to release.
+ */
+#include "config.h"
+
+#include "store/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#define WRITES_IN_FLIGHT 32
+
+/* Checkpoint when more than 1/2 of the slots are dirty; hold writers at 3/4. */
+#define DIRTY_WANTED(slots) ((slots) / 2)
+#define DIRTY_LIMIT(slots) ((slots) / 4 * 3)
+
+/* A volume left alone is written out, so that a later recovery is short. */
+#define IDLE_NS (5ull * 1000000000)
+
+struct dirty_frame {
+	uint64_t frame_id;
+	uint32_t slot;
+};
+
+struct checkpoint {
+	struct store *store;
+	lsn_t lsn;
+	uint64_t epoch; /* of the images it writes */
+	uint64_t frame_id_end;
+	struct dirty_frame *frames;
+	uint32_t frame_count;
+	uint32_t settled; /* frames whose slots have been given their due */
+	struct id_list dropped;
+	struct frame_header *headers; /* WRITES_IN_FLIGHT of them */
+};
+
+int store_fail(struct store *store, int error, const char *what)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&store->error, &none, error))
+		log_error("%s: %s; the volume is read-only from now on", what, strerror(-error));
+	return error;
+}
+
+/* ---- 1: the cut -------------------------------------------------------------------- */
+
+static void take_lists(struct checkpoint *checkpoint)
+{
+	struct store *store = checkpoint->store;
+	struct id_list dirty;
+
+	mutex_lock(&store->dirty_mutex);
+	dirty = store->dirty;
+	store->dirty = (struct id_list){0};
+	checkpoint->dropped = store->dropped;
+	store->dropped = (struct id_list){0};
+	checkpoint->frame_id_end = store->next_id;
+	mutex_unlock(&store->dirty_mutex);
+
+	for (uint32_t i = 0; i < dirty.count; i++) {
+		uint32_t slot = pool_find(store->pool, frame_key_make(FRAME_TREE, dirty.ids[i]));
+
+		/* Not live: changed and dropped in the same epoch. */
+		if (slot != POOL_NO_SLOT && pool_dirty_epoch(store->pool, slot) == checkpoint->epoch)
+			checkpoint->frames[checkpoint->frame_count++] =
+			    (struct dirty_frame){.frame_id = dirty.ids[i], .slot = slot};
+	}
+	free(dirty.ids);
+}
+
+static int begin(struct checkpoint *checkpoint)
+{
+	struct store *store = checkpoint->store;
+	uint32_t slots = pool_slot_count(store->pool);
+
+	checkpoint->frames = malloc(slots * sizeof(*checkpoint->frames));
+	checkpoint->headers = aligned_alloc(BLOCK_BYTES, WRITES_IN_FLIGHT * BLOCK_BYTES);
+	if (!checkpoint->frames || !checkpoint->headers || store->out_of_memory)
+		return -ENOMEM;
+	gate_enter_exclusive(store->gate);
+	checkpoint->lsn = store->journal ? journal_cut(store->journal) : store->replay_lsn;
+	checkpoint->epoch = store->tree.epoch++;
+	take_lists(checkpoint);
+	space_freeze(store->space);
+	atomic_store(&store->pending_bytes, 0);
+	gate_leave_exclusive(store->gate);
+	return 0;
+}
+
+/* ---- 2: the images ----------------------------------------------------------------- */
+
+static void settle_frame(struct store *store, const struct dirty_frame *frame, uint64_t epoch, bool is_written)
+{
+	frame_key key = frame_key_make(FRAME_TREE, frame->frame_id);
+	bool is_live;
+
+	pool_latch_exclusive(store->pool, frame->slot);
+	is_live = pool_is_owner(store->pool, frame->slot, key);
+	if (is_live && is_written) {
+		ASSERT(pool_dirty_epoch(store->pool, frame->slot) == epoch);
+		pool_set_dirty_epoch(store->pool, frame->slot, 0);
+	}
+	pool_unlatch_exclusive(store->pool, frame->slot);
+	if (!is_live)
+		pool_release(store->pool, frame->slot);
+	atomic_fetch_sub(&store->dirty_count, 1);
+}
+
+/* A fresh disk frame for the image; the old one goes. */
+static int place_frame(struct store *store, uint64_t frame_id, uint64_t *ret_disk_frame)
+{
+	struct manifest_place old;
+	int err;
+
+	space_unreserve(store->space, SPACE_TREE, FRAME_BLOCKS);
+	err = space_alloc_frame(store->space, SPACE_TREE, ret_disk_frame);
+	if (!err)
+		err = space_frozen_use(store->space, *ret_disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
+	manifest_get(store->space, frame_id, &old);
+	if (!err && old.disk_frame)
+		err = space_frozen_free(store->space, old.disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
+	return err;
+}
+
+/* The rest of the last block holds whatever was there before. */
+static void clear_tail(void *image)
+{
+	uint32_t end = from_le32(image_header(image)->heap_end);
+
+	memset((char *)image + end, 0, round_up(end, BLOCK_BYTES) - end);
+}
+
+static int prepare_frame(struct checkpoint *checkpoint, const struct dirty_frame *frame,
+    struct frame_header *header, struct manifest_place *place, struct device_request requests[2])
+{
+	struct store *store = checkpoint->store;
+	char *image = pool_memory(store->pool, frame->slot);
+	int err = place_frame(store, frame->frame_id, &place->disk_frame);
+
+	if (err)
+		return err;
+	clear_tail(image);
+	*header = *image_header_const(image);
+	place->header_checksum = tree_frame_seal(image, header, checkpoint->lsn, store->uuid_seed);
+	place->used_blocks = tree_frame_used_blocks(image);
+	requests[0] = (struct device_request){
+	    .op = DEVICE_WRITE,
+	    .slot = DEVICE_NO_SLOT,
+	    .data = header,
+	    .bytes = BLOCK_BYTES,
+	    .offset = place->disk_frame * FRAME_BYTES,
+	};
+	requests[1] = (struct device_request){
+	    .op = DEVICE_WRITE,
+	    .slot = frame->slot,
+	    .data = image + BLOCK_BYTES,
+	    .bytes = (place->used_blocks - 1) * BLOCK_BYTES,
+	    .offset = place->disk_frame * FRAME_BYTES + BLOCK_BYTES,
+	};
+	return 0;
+}
+
+static int write_some(struct checkpoint *checkpoint, uint32_t first, uint32_t count)
+{
+	struct store *store = checkpoint->store;
+	struct device_request requests[2 * WRITES_IN_FLIGHT];
+	struct manifest_place places[WRITES_IN_FLIGHT];
+	struct device_batch batch;
+	uint32_t submitted = 0;
+	int err = 0, write_err;
+
+	device_batch_init(&batch);
+	for (uint32_t i = 0; i < count && !err; i++) {
+		err = prepare_frame(checkpoint, &checkpoint->frames[first + i],
+		    &checkpoint->headers[i], &places[i], &requests[2 * i]);
+		if (!err) {
+			/* Every image has a root node, so the second request is not empty. */
+			device_submit(store->device, &batch, &requests[2 * i], 2);
+			submitted++;
+		}
+	}
+	write_err = device_wait(store->device, &batch);
+	if (!err)
+		err = write_err;
+	for (uint32_t i = 0; i < submitted && !err; i++) {
+		const struct dirty_frame *frame = &checkpoint->frames[first + i];
+
+		/* Known to the manifest before the slot can be evicted and read again. */
+		manifest_set(store->space, frame->frame_id, &places[i]);
+		settle_frame(store, frame, checkpoint->epoch, true);
+		checkpoint->settled++;
+	}
+	return err;
+}
+
+static int write_frames(struct checkpoint *checkpoint)
+{
+	int err = 0;
+
+	for (uint32_t first = 0; first < checkpoint->frame_count && !err;) {
+		uint32_t count = min_of(checkpoint->frame_count - first, (uint32_t)WRITES_IN_FLIGHT);
+
+		err = write_some(checkpoint, first, count);
+		first += count;
+	}
+	atomic_fetch_add_explicit(&checkpoint->store->stats.frames_written, checkpoint->settled,
+	    memory_order_relaxed);
+	return err;
+}
+
+static int forget_dropped(struct checkpoint *checkpoint)
+{
+	struct store *store = checkpoint->store;
+	struct manifest_place old, none = {0};
+	int err = 0;
+
+	for (uint32_t i = 0; i < checkpoint->dropped.count && !err; i++) {
+		manifest_get(store->space, checkpoint->dropped.ids[i], &old);
+		if (!old.disk_frame)
+			continue;
+		err = space_frozen_free(store->space, old.disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
+		manifest_set(store->space, checkpoint->dropped.ids[i], &none);
+	}
+	return err;
+}
+
+/* ---- 3 and 4 -------------------------------------------------------------------------- */
+
+static int write_image(struct checkpoint *checkpoint, bool is_final)
+{
+	struct store *store = checkpoint->store;
+	struct superblock superblock = store->superblock;
+	int err = write_frames(checkpoint);
+
+	if (!err)
+		err = forget_dropped(checkpoint);
+	if (!err)
+		err = device_flush(store->device);
+	if (!err)
+		err = space_write_maps(store->space, from_le64(superblock.generation) + 1, &superblock);
+	if (!err)
+		err = device_flush(store->device);
+	superblock.checkpoint_lsn = to_le64(checkpoint->lsn);
+	superblock.frame_id_end = to_le64(checkpoint->frame_id_end);
+	superblock.flags = to_le64(is_final ? SUPERBLOCK_CLEAN : 0);
+	if (!err)
+		err = superblock_store(store->device, &superblock);
+	if (!err)
+		store->superblock = superblock;
+	return err;
+}
+
+/* Ids of dropped frames may be used again; frames not written keep their place. */
+static void finish(struct checkpoint *checkpoint, int err)
+{
+	struct store *store = checkpoint->store;
+
+	while (checkpoint->settled < checkpoint->frame_count)
+		settle_frame(store, &checkpoint->frames[checkpoint->settled++], checkpoint->epoch, false);
+	space_thaw(store->space, err == 0);
+	if (!err && store->journal)
+		journal_set_tail(store->journal, checkpoint->lsn);
+	mutex_lock(&store->dirty_mutex);
+	for (uint32_t i = 0; i < checkpoint->dropped.count && !err; i++)
+		id_list_add(&store->free_ids, checkpoint->dropped.ids[i]);
+	mutex_unlock(&store->dirty_mutex);
+	atomic_fetch_add_explicit(&store->stats.checkpoints, 1, memory_order_relaxed);
+}
+
+static int run_locked(struct store *store, bool is_final)
+{
+	struct checkpoint checkpoint = {.store = store};
+	int err = store_error(store);
+
+	if (err)
+		return err;
+	err = begin(&checkpoint);
+	if (!err) {
+		err = write_image(&checkpoint, is_final);
+		finish(&checkpoint, err);
+	}
+	if (err)
+		store_fail(store, err, "a checkpoint could not be written");
+	free(checkpoint.frames);
+	free(checkpoint.headers);
+	free(checkpoint.dropped.ids);
+	return err;
+}
+
+int store_run_checkpoint(struct store *store, bool is_final)
+{
+	int err;
+
+	mutex_lock(&store->checkpoint_mutex);
+	err = run_locked(store, is_final);
+	mutex_unlock(&store->checkpoint_mutex);
+	mutex_lock(&store->dirty_mutex);
+	store->checkpoint_count++;
+	condition_wake_all(&store->checkpoint_done);
+	mutex_unlock(&store->dirty_mutex);
+	return err;
+}
+
+int store_checkpoint(struct store *store)
+{
+	return store_is_read_only(store) ? -EROFS : store_run_checkpoint(store, false);
+}
+
+/* ---- when ------------------------------------------------------------------------------- */
+
+void store_want_checkpoint(struct store *store)
+{
+	if (!store->has_thread) {
+		store_run_checkpoint(store, false);
+		return;
+	}
+	mutex_lock(&store->dirty_mutex);
+	store->is_checkpoint_wanted = true;
+	condition_wake_all(&store->thread_condition);
+	mutex_unlock(&store->dirty_mutex);
+}
+
+static bool wants_checkpoint(struct store *store)
+{
+	uint32_t dirty = atomic_load_explicit(&store->dirty_count, memory_order_relaxed);
+	struct journal_counters counters;
+
+	if (dirty > DIRTY_WANTED(pool_slot_count(store->pool)))
+		return true;
+	if (!store->journal)
+		return false;
+	journal_counters(store->journal, &counters);
+	return counters.used_bytes > counters.capacity_bytes / 2;
+}
+
+int store_throttle(struct store *store)
+{
+	uint32_t limit = DIRTY_LIMIT(pool_slot_count(store->pool));
+
+	if (wants_checkpoint(store))
+		store_want_checkpoint(store);
+	while (atomic_load(&store->dirty_count) > limit && !store_error(store)) {
+		uint64_t seen;
+
+		mutex_lock(&store->dirty_mutex);
+		seen = store->checkpoint_count;
+		while (store->has_thread && store->checkpoint_count == seen &&
+		       atomic_load(&store->dirty_count) > limit) {
+			store->is_checkpoint_wanted = true;
+			condition_wake_all(&store->thread_condition);
+			condition_wait(&store->checkpoint_done, &store->dirty_mutex);
+		}
+		mutex_unlock(&store->dirty_mutex);
+		if (!store->has_thread)
+			store_run_checkpoint(store, false);
+	}
+	return store_error(store) ? -EROFS : 0;
+}
+
+/* ---- the thread ------------------------------------------------------------------------- */
+
+/*
+ * Sleeps until someone wants a checkpoint or the first frame of an epoch gets dirty;
+ * then looks every IDLE_NS whether anything was committed since.  With nothing dirty
+ * it sleeps for good.
+ */
+static void *checkpoint_thread(void *ctx)
+{
+	struct store *store = ctx;
+	uint64_t commits_seen = 0;
+
+	mutex_lock(&store->dirty_mutex);
+	while (!store->is_stopping) {
+		uint64_t commits = atomic_load(&store->stats.commits);
+		bool is_timeout = false;
+
+		if (store->is_checkpoint_wanted) {
+			store->is_checkpoint_wanted = false;
+		} else if (store->dirty.count == 0 || store_error(store)) {
+			condition_wait(&store->thread_condition, &store->dirty_mutex);
+			continue;
+		} else {
+			is_timeout = !condition_wait_until(&store->thread_condition,
+			    &store->dirty_mutex, monotonic_ns() + IDLE_NS);
+			if (!is_timeout || commits != commits_seen) {
+				commits_seen = commits;
+				continue;
+			}
+		}
+		mutex_unlock(&store->dirty_mutex);
+		store_run_checkpoint(store, false);
+		mutex_lock(&store->dirty_mutex);
+	}
+	mutex_unlock(&store->dirty_mutex);
+	return NULL;
+}
+
+int store_start_thread(struct store *store)
+{
+	int err = pthread_create(&store->thread, NULL, checkpoint_thread, store);
+
+	store->has_thread = err == 0;
+	return -err;
+}
+
+void store_stop_thread(struct store *store)
+{
+	if (!store->has_thread)
+		return;
+	mutex_lock(&store->dirty_mutex);
+	store->is_stopping = true;
+	condition_wake_all(&store->thread_condition);
+	mutex_unlock(&store->dirty_mutex);
+	pthread_join(store->thread, NULL);
+	store->has_thread = false;
+}

@@ -1,0 +1,269 @@
+/*
+ * Applying a batch.
+ *
+ * Everything an operation could wait for is obtained first, with nothing held: journal
+ * credit, room on disk for the frames it may dirty, spare slots, frames in memory,
+ * room in frames.  Then, in one pass through the gate:
+ *
+ *   latch the frames, check guards and room      gives up here with nothing changed
+ *   append the record to the journal             from here on nothing fails
+ *   apply edits, block runs, moves
+ *   unlatch
+ *
+ * What turns out to be missing under the gate ends the pass; it is provided, and the
+ * pass begins again.  Since latches are held while the record is appended, the order
+ * of records is the order of changes for every key.
+ *
+ * Batches with moves pass the gate exclusively.
+ */
+#include "config.h"
+
+#include "store/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+/* Frames that structural steps on behalf of one batch may dirty besides its own. */
+#define STRUCTURE_FRAMES 8
+
+static void apply_runs(struct store *store, const struct store_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->run_count; i++) {
+		const struct block_run *run = &batch->runs[i];
+		int err;
+
+		if (run->is_use) {
+			err = space_use(store->space, run->block, run->count);
+		} else {
+			err = space_free(store->space, run->block, run->count);
+			atomic_fetch_add(&store->pending_bytes, (uint64_t)run->count * BLOCK_BYTES);
+		}
+		if (err)
+			store_fail(store, err, run->is_use ? "a batch uses blocks that are in use" :
+							     "a batch frees blocks that are not in use");
+	}
+}
+
+static int check_moves(struct store *store, struct store_batch *batch, struct tree_need *need)
+{
+	uint32_t slack = 0;
+
+	for (uint32_t i = 0; i < batch->tx.frame_count; i++)
+		slack += batch->tx.frames[i].room_bytes;
+	for (uint32_t i = 0; i < batch->move_count; i++) {
+		struct tree_move *move = &batch->moves[i];
+		int err = tree_move_check(&store->tree, move, batch->moves, i, slack,
+		    &batch->spares, need);
+
+		/* Nothing below the source: nothing to do. */
+		if (err == -ENOENT)
+			continue;
+		if (err) {
+			while (i > 0)
+				tree_move_end(&store->tree, &batch->moves[--i]);
+			return err;
+		}
+		slack += image_put_room(move->dst_bytes, 0);
+	}
+	return 0;
+}
+
+static void run_moves(struct store *store, struct store_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->move_count; i++) {
+		if (!batch->moves[i].cutting)
+			continue;
+		tree_move(&store->tree, &batch->moves[i], &batch->spares);
+		tree_move_end(&store->tree, &batch->moves[i]);
+	}
+}
+
+/* The LSN of the batch: appended now, or of the record being replayed. */
+static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
+{
+	struct iovec body = {.iov_base = batch->body, .iov_len = batch->body_bytes};
+
+	if (!store->journal)
+		return replay_lsn;
+	return journal_append(store->journal, JOURNAL_BATCH, &body, 1, ret_end);
+}
+
+/* Edits only: under the shared gate. */
+static int pass_shared(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
+    lsn_t *ret_end, struct tree_need *need)
+{
+	unsigned ticket = gate_enter_shared(store->gate);
+	int err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+
+	if (!err) {
+		lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
+
+		tree_tx_apply(&store->tree, &batch->tx, lsn);
+		apply_runs(store, batch);
+		tree_tx_end(&store->tree, &batch->tx);
+	}
+	gate_leave_shared(store->gate, ticket);
+	return err;
+}
+
+static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
+    lsn_t *ret_end, struct tree_need *need)
+{
+	int err;
+
+	gate_enter_exclusive(store->gate);
+	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+	if (!err) {
+		/* The moves look for themselves, at frames that may be the same. */
+		tree_tx_unlatch(&store->tree, &batch->tx);
+		err = check_moves(store, batch, need);
+		if (!err) {
+			lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
+
+			tree_tx_relatch(&store->tree, &batch->tx);
+			tree_tx_apply(&store->tree, &batch->tx, lsn);
+			tree_tx_unlatch(&store->tree, &batch->tx);
+			apply_runs(store, batch);
+			run_moves(store, batch);
+		}
+		tree_tx_end(&store->tree, &batch->tx);
+	}
+	gate_leave_exclusive(store->gate);
+	return err;
+}
+
+static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
+    lsn_t *ret_end)
+{
+	int err;
+
+	for (;;) {
+		struct tree_need need;
+
+		if (batch->move_count)
+			err = pass_exclusive(store, batch, replay_lsn, ret_end, &need);
+		else
+			err = pass_shared(store, batch, replay_lsn, ret_end, &need);
+		if (err == -EAGAIN)
+			err = store_provide(store, &need, &batch->spares);
+		else
+			break;
+		if (err)
+			break;
+	}
+	if (!err && batch->tx.shrink_key)
+		store_shrink(store, batch->tx.shrink_key, batch->tx.shrink_key_bytes, &batch->spares);
+	store_return_spares(store, &batch->spares);
+	return err;
+}
+
+/* Journal credit; waits for a checkpoint to make room in the log. */
+static int take_credit(struct store *store, uint32_t body_bytes)
+{
+	for (;;) {
+		lsn_t tail = journal_tail(store->journal);
+		int err = journal_reserve(store->journal, body_bytes);
+
+		if (err != -EAGAIN)
+			return err;
+		store_want_checkpoint(store);
+		if (store_error(store))
+			return -EROFS;
+		if (store->has_thread)
+			journal_wait_room(store->journal, tail);
+	}
+}
+
+/* Room on disk for each frame the batch may dirty, for the next checkpoint to use. */
+static int take_room(struct store *store, uint64_t blocks)
+{
+	int err = space_reserve(store->space, SPACE_TREE, blocks);
+
+	/* What was freed lately becomes free with a checkpoint. */
+	if (err == -ENOSPC && store_run_checkpoint(store, false) == 0)
+		err = space_reserve(store->space, SPACE_TREE, blocks);
+	return err;
+}
+
+int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
+{
+	uint64_t frames = batch->tx.edit_count + 2 * batch->move_count + STRUCTURE_FRAMES;
+	uint32_t dirtied;
+	int err = take_room(store, frames * FRAME_BLOCKS);
+
+	if (err)
+		return err;
+	store_dirtied_here();
+	err = apply_with_room(store, batch, replay_lsn, ret_end);
+	/* Every frame dirtied keeps its promise until the checkpoint redeems it. */
+	dirtied = store_dirtied_here();
+	if (dirtied > frames && space_reserve(store->space, SPACE_TREE, (dirtied - frames) * FRAME_BLOCKS))
+		store_fail(store, -ENOSPC, "no room for all changed tree frames");
+	if (dirtied < frames)
+		space_unreserve(store->space, SPACE_TREE, (frames - dirtied) * FRAME_BLOCKS);
+	return err;
+}
+
+static int commit_logged(struct store *store, struct store_batch *batch, lsn_t *ret_end)
+{
+	int err = take_credit(store, batch->body_bytes);
+
+	if (err)
+		return err;
+	err = batch_apply(store, batch, 0, ret_end);
+	if (err)
+		journal_unreserve(store->journal, batch->body_bytes);
+	return err;
+}
+
+static void count_commit(struct store *store, const struct store_batch *batch)
+{
+	uint64_t puts = 0, deletes = 0;
+
+	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
+		puts += batch->tx.edits[i].kind == TREE_PUT;
+		deletes += batch->tx.edits[i].kind == TREE_ERASE;
+	}
+	atomic_fetch_add_explicit(&store->stats.commits, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&store->stats.puts, puts, memory_order_relaxed);
+	atomic_fetch_add_explicit(&store->stats.deletes, deletes, memory_order_relaxed);
+}
+
+int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
+{
+	lsn_t end = 0;
+	int err = batch->error;
+
+	if (!err && store_is_read_only(store))
+		err = -EROFS;
+	if (!err)
+		err = batch_parse(batch, batch->body, batch->body_bytes);
+	if (!err)
+		err = store_throttle(store);
+	if (!err)
+		err = commit_logged(store, batch, &end);
+	if (err)
+		return err;
+	count_commit(store, batch);
+	if (ret_lsn)
+		*ret_lsn = end;
+	return 0;
+}
+
+int store_sync(struct store *store, lsn_t lsn, enum journal_level level)
+{
+	int err;
+
+	if (!store->journal)
+		return store_is_read_only(store) && !store_error(store) ? 0 : -EROFS;
+	err = journal_sync(store->journal, lsn, level);
+	return err ? store_fail(store, err, "the journal could not be written") : 0;
+}
+
+lsn_t store_end_lsn(struct store *store)
+{
+	return store->journal ? journal_end(store->journal) : store->replay_lsn;
+}

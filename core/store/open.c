@@ -1,0 +1,479 @@
+/*
+ * Opening and closing, and recovery in between.
+ *
+ * Recovery: the newest superblock, its manifest and space map, then the log from the
+ * checkpoint's LSN.  The log is read twice.  The first time finds its end, keeps every
+ * block that records name from being allocated, and reads the data blocks of records
+ * that are not known durable: a record whose data did not reach the disk is the end.
+ * The second time applies the records, exactly as they were applied the first time,
+ * to exactly the state they were made against.  If the pool is too small for what is
+ * changed, checkpoints are made on the way, at the record reached.
+ *
+ * It ends with a checkpoint at an LSN behind the end by a whole journal, so that no
+ * byte left on disk carries an LSN that can be issued again.
+ *
+ * A read-only open does the same over a layer that keeps writes to itself.
+ */
+#include "config.h"
+
+#include "store/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#define CACHE_DEFAULT (256ull << 20)
+#define CACHE_LEAST (8ull << 20)
+#define ROOT_FRAME_ID 1u
+
+/* ---- parts ----------------------------------------------------------------------------- */
+
+static void destroy(struct store *store)
+{
+	store_stop_thread(store);
+	pool_close(store->pool);
+	space_close(store->space);
+	gate_destroy(store->gate);
+	device_close(store->device);
+	mutex_fini(&store->spares_mutex);
+	mutex_fini(&store->checkpoint_mutex);
+	mutex_fini(&store->dirty_mutex);
+	condition_fini(&store->thread_condition);
+	condition_fini(&store->checkpoint_done);
+	free(store->dirty.ids);
+	free(store->dropped.ids);
+	free(store->free_ids.ids);
+	free(store);
+}
+
+static struct store *create(const struct store_options *options)
+{
+	struct store *store = calloc(1, sizeof(*store));
+
+	if (!store)
+		return NULL;
+	store->options = *options;
+	mutex_init(&store->spares_mutex, RANK_SPARES);
+	mutex_init(&store->checkpoint_mutex, RANK_CHECKPOINT);
+	mutex_init(&store->dirty_mutex, RANK_DIRTY);
+	condition_init(&store->thread_condition);
+	condition_init(&store->checkpoint_done);
+	store->gate = gate_create(RANK_GATE);
+	return store;
+}
+
+/* Space, pool and tree over @device, which stays the caller's on failure. */
+static int assemble(struct store *store, struct device *device, const struct superblock *superblock, bool is_new)
+{
+	uint64_t cache = store->options.cache_bytes ? store->options.cache_bytes : CACHE_DEFAULT;
+	struct pool_options pool_options = {
+	    .slot_count = (uint32_t)(max_of(cache, CACHE_LEAST) / FRAME_BYTES),
+	    .device = device,
+	};
+	struct space_options space_options = {
+	    .device = device, .superblock = superblock, .is_new = is_new};
+	int err;
+
+	if (!store->gate)
+		return -ENOMEM;
+	store->superblock = *superblock;
+	store->superblock_at_open = *superblock;
+	store->uuid_seed = uuid_seed(superblock->uuid);
+	err = space_open(&space_options, &store->space);
+	if (!err)
+		err = pool_open(&pool_options, &store->pool);
+	if (err)
+		return err;
+	store->device = device;
+	store->next_id = from_le64(superblock->frame_id_end);
+	store->tree = (struct tree){
+	    .pool = store->pool,
+	    .root_id = from_le64(superblock->user_root),
+	    .epoch = 1,
+	    .host = {
+		.ctx = store,
+		.dirtied = store_frame_dirtied,
+		.take_id = store_take_id,
+		.dropped = store_frame_dropped,
+	    },
+	};
+	return 0;
+}
+
+struct id_walk {
+	struct store *store;
+	uint64_t next;
+};
+
+static int note_gap(void *ctx, uint64_t frame_id, const struct manifest_place *place)
+{
+	struct id_walk *walk = ctx;
+	int err = 0;
+
+	while (walk->next < frame_id && !err)
+		err = id_list_add(&walk->store->free_ids, walk->next++);
+	walk->next = frame_id + 1;
+	return err;
+}
+
+/* Ids below the end that the manifest does not name may be used again. */
+static int collect_free_ids(struct store *store)
+{
+	struct id_walk walk = {.store = store, .next = 1};
+	int err = manifest_for_each(store->space, note_gap, &walk);
+
+	return err ? err : note_gap(&walk, store->next_id, NULL);
+}
+
+static struct journal_place journal_place(const struct store *store)
+{
+	const struct superblock *superblock = &store->superblock;
+	struct journal_place place = {
+	    .device = store->device,
+	    .offset = from_le64(superblock->journal_first_frame) * FRAME_BYTES,
+	    .bytes = from_le64(superblock->journal_frames) * FRAME_BYTES,
+	};
+
+	memcpy(place.uuid, superblock->uuid, UUID_BYTES);
+	return place;
+}
+
+/* ---- recovery ----------------------------------------------------------------------------- */
+
+struct recovery {
+	struct store *store;
+	struct store_batch *batch;
+	lsn_t end;
+	uint8_t *block;
+};
+
+/* Does the data that a record puts to use lie on the disk as it says? */
+static int verify_run(struct recovery *recovery, const struct block_run *run, bool *ret_good)
+{
+	struct store *store = recovery->store;
+
+	for (uint32_t i = 0; i < run->count; i++) {
+		le32 expected;
+		int err = device_read(store->device, recovery->block, BLOCK_BYTES,
+		    (run->block + i) * BLOCK_BYTES);
+
+		if (err)
+			return err;
+		memcpy(&expected, run->checksums + i * sizeof(expected), sizeof(expected));
+		if (store_block_checksum(store, recovery->block) != from_le32(expected)) {
+			*ret_good = false;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static bool run_is_in_volume(const struct store *store, const struct block_run *run)
+{
+	uint64_t end = from_le64(store->superblock.frame_count) * FRAME_BLOCKS;
+
+	return run->count > 0 && run->block < end && run->count <= end - run->block;
+}
+
+static int survey_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
+    const void *body, uint32_t body_bytes)
+{
+	struct recovery *recovery = ctx;
+	struct store_batch *batch = recovery->batch;
+	bool is_good = true;
+	int err = batch_parse(batch, body, body_bytes);
+
+	for (uint32_t i = 0; i < batch->run_count && !err; i++) {
+		const struct block_run *run = &batch->runs[i];
+
+		if (!run_is_in_volume(recovery->store, run))
+			err = -EUCLEAN;
+		else if (run->is_use && lsn >= known_durable)
+			err = verify_run(recovery, run, &is_good);
+	}
+	if (err) {
+		log_error("journal: record at LSN %llu: %s", (unsigned long long)lsn, strerror(-err));
+		return err;
+	}
+	if (!is_good)
+		return JOURNAL_STOP;
+	for (uint32_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].is_use)
+			space_guard(recovery->store->space, batch->runs[i].block, batch->runs[i].count);
+	return 0;
+}
+
+static int replay_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
+    const void *body, uint32_t body_bytes)
+{
+	struct recovery *recovery = ctx;
+	struct store *store = recovery->store;
+	lsn_t ignored;
+	int err;
+
+	if (lsn >= recovery->end)
+		return JOURNAL_STOP;
+	store->replay_lsn = lsn;
+	err = batch_parse(recovery->batch, body, body_bytes);
+	if (!err)
+		err = store_throttle(store);
+	if (!err)
+		err = batch_apply(store, recovery->batch, lsn, &ignored);
+	if (!err)
+		err = store_error(store);
+	if (err)
+		log_error("journal: record at LSN %llu could not be replayed: %s",
+		    (unsigned long long)lsn, strerror(-err));
+	store->replay_lsn = end;
+	atomic_fetch_add_explicit(&store->stats.replayed_records, 1, memory_order_relaxed);
+	return err;
+}
+
+static int read_log(struct recovery *recovery)
+{
+	struct store *store = recovery->store;
+	struct journal_place place = journal_place(store);
+	uint64_t open_id = from_le64(store->superblock.open_id);
+	lsn_t from = from_le64(store->superblock.checkpoint_lsn);
+	lsn_t end;
+	int err;
+
+	err = journal_read(&place, from, open_id, survey_record, recovery, &recovery->end);
+	if (err)
+		return err;
+	store->replay_lsn = from;
+	err = journal_read(&place, from, open_id, replay_record, recovery, &end);
+	space_guard_end(store->space);
+	store->replay_lsn = recovery->end;
+	if (!err && atomic_load(&store->stats.replayed_records))
+		log_info("recovered: %llu transactions replayed",
+		    (unsigned long long)atomic_load(&store->stats.replayed_records));
+	return err;
+}
+
+static int recover(struct store *store)
+{
+	struct recovery recovery = {.store = store};
+	int err = store_batch_create(store, &recovery.batch);
+
+	if (err)
+		return err;
+	recovery.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	err = recovery.block ? read_log(&recovery) : -ENOMEM;
+	free(recovery.block);
+	store_batch_destroy(recovery.batch);
+	return err;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static int make_open_id(struct store *store)
+{
+	uint64_t id;
+
+	if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+		return -EIO;
+	store->superblock.open_id = to_le64(id);
+	return 0;
+}
+
+static int open_journal(struct store *store, lsn_t start)
+{
+	struct journal_options options = {
+	    .place = journal_place(store),
+	    .start = start,
+	    .open_id = from_le64(store->superblock.open_id),
+	    .is_shared = store->options.has_shared_ring,
+	};
+
+	return journal_open(&options, &store->journal);
+}
+
+/* The volume is whole in memory: makes it so on disk and opens the log for writing. */
+static int begin_writing(struct store *store, bool was_clean)
+{
+	uint64_t journal_bytes = journal_place(store).bytes;
+	lsn_t start = from_le64(store->superblock.checkpoint_lsn);
+	int err = make_open_id(store);
+
+	if (err)
+		return err;
+	if (was_clean) {
+		store->superblock.flags = to_le64(0);
+		err = superblock_store(store->device, &store->superblock);
+	} else {
+		start = round_up(store->replay_lsn, BLOCK_BYTES) + journal_bytes;
+		store->replay_lsn = start;
+		err = store_run_checkpoint(store, false);
+	}
+	if (!err)
+		err = open_journal(store, start);
+	if (!err && !store->options.no_threads)
+		err = store_start_thread(store);
+	return err;
+}
+
+static int open_assembled(struct store *store)
+{
+	bool was_clean = from_le64(store->superblock.flags) & SUPERBLOCK_CLEAN;
+	int err = collect_free_ids(store);
+
+	store->replay_lsn = from_le64(store->superblock.checkpoint_lsn);
+	if (!err && !was_clean)
+		err = recover(store);
+	if (!err && !store->options.is_read_only)
+		err = begin_writing(store, was_clean);
+	return err;
+}
+
+int store_open(struct device *device, const struct store_options *options, struct store **ret)
+{
+	struct device *base = device;
+	struct superblock superblock;
+	struct store *store;
+	int err;
+
+	err = superblock_load(device, options->is_read_only, &superblock);
+	if (!err && options->is_read_only)
+		err = device_open_overlay(base, &device);
+	if (err)
+		return err;
+	store = create(options);
+	err = store ? assemble(store, device, &superblock, false) : -ENOMEM;
+	if (!err)
+		err = open_assembled(store);
+	if (err) {
+		/* The device stays the caller's. */
+		if (options->is_read_only)
+			device_overlay_detach(device);
+		if (store) {
+			journal_close(store->journal, false);
+			store->device = options->is_read_only ? device : NULL;
+			destroy(store);
+		}
+		return err;
+	}
+	*ret = store;
+	return 0;
+}
+
+int store_close(struct store *store)
+{
+	bool is_written = false;
+	int err;
+
+	if (!store)
+		return 0;
+	store_stop_thread(store);
+	err = store_error(store);
+	if (!store->options.is_read_only && !err) {
+		err = store_run_checkpoint(store, true);
+		is_written = err == 0;
+	}
+	journal_close(store->journal, is_written);
+	destroy(store);
+	return err;
+}
+
+void store_abandon(struct store *store)
+{
+	store_stop_thread(store);
+	journal_close(store->journal, false);
+	destroy(store);
+}
+
+/* ---- format -------------------------------------------------------------------------------------- */
+
+static uint64_t journal_frames_for(uint64_t frames, uint64_t wanted_bytes)
+{
+	uint64_t bytes = wanted_bytes ? wanted_bytes : frames * FRAME_BYTES / 64;
+
+	bytes = max_of(bytes, 8ull << 20);
+	bytes = min_of(bytes, 256ull << 20);
+	return div_up(bytes, FRAME_BYTES);
+}
+
+static void first_superblock(struct superblock *superblock, const struct store_format_options *options,
+    uint64_t frames, lsn_t start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	memset(superblock, 0, sizeof(*superblock));
+	memcpy(superblock->magic, superblock_magic, sizeof(superblock->magic));
+	superblock->version = to_le32(FORMAT_VERSION);
+	memcpy(superblock->uuid, options->uuid, UUID_BYTES);
+	memcpy(superblock->label, options->label, LABEL_BYTES - 1);
+	superblock->frame_count = to_le64(frames);
+	superblock->journal_first_frame = to_le64(1);
+	superblock->journal_frames = to_le64(journal_frames_for(frames, options->journal_bytes));
+	superblock->checkpoint_lsn = to_le64(start);
+	superblock->created_ns = to_le64((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
+	superblock->user_root = to_le64(ROOT_FRAME_ID);
+	superblock->frame_id_end = to_le64(ROOT_FRAME_ID + 1);
+}
+
+/* An old superblock must not be found beside the new journal and maps. */
+static int wipe_superblocks(struct device *device)
+{
+	static const uint64_t offsets[2] = {SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
+	void *zeros = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	int err = zeros ? 0 : -ENOMEM;
+
+	if (zeros)
+		memset(zeros, 0, BLOCK_BYTES);
+	for (int i = 0; i < 2 && !err; i++)
+		err = device_write(device, zeros, BLOCK_BYTES, offsets[i]);
+	free(zeros);
+	return err ? err : device_flush(device);
+}
+
+static int write_first_image(struct store *store)
+{
+	uint32_t slot;
+	int err = store_lease_slot(store, &slot);
+
+	if (!err)
+		err = space_reserve(store->space, SPACE_TREE, FRAME_BLOCKS);
+	if (err)
+		return err;
+	err = tree_plant(&store->tree, slot);
+	return err ? err : store_run_checkpoint(store, true);
+}
+
+int store_format(struct device *device, const struct store_format_options *options)
+{
+	struct store_options store_options = {.cache_bytes = CACHE_LEAST, .no_threads = true};
+	uint64_t frames = device_bytes(device) / FRAME_BYTES;
+	struct superblock superblock;
+	struct journal_place place;
+	struct store *store;
+	int err;
+
+	if (device_bytes(device) < STORE_DEVICE_MIN)
+		return -ENOSPC;
+	frames = min_of(frames, MAP_ENTRIES_MAX);
+	first_superblock(&superblock, options, frames, FRAME_BYTES);
+	err = wipe_superblocks(device);
+	if (err)
+		return err;
+	store = create(&store_options);
+	if (!store)
+		return -ENOMEM;
+	err = assemble(store, device, &superblock, true);
+	if (!err) {
+		store->replay_lsn = from_le64(superblock.checkpoint_lsn);
+		place = journal_place(store);
+		err = journal_format(&place);
+	}
+	if (!err)
+		err = write_first_image(store);
+	store->device = NULL;
+	destroy(store);
+	return err;
+}

@@ -1,0 +1,272 @@
+/*
+ * What the tree lacks and the store gets: frames from disk, spare slots, room.
+ *
+ * Loading.  The loader publishes the slot, exclusively latched, before it reads: from
+ * then on nobody else loads or changes the frame, so the place the manifest names
+ * stays right until the image is there.  Others who want the frame wait on its latch.
+ *
+ * Spares.  Slots are collected by one thread at a time; others wait without holding
+ * any, so that threads never sit on half of what each of them needs.
+ */
+#include "config.h"
+
+#include "store/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+/* How long to sleep before looking again whether a slot came free. */
+#define LEASE_WAIT_NS 50000000ull
+
+static _Thread_local uint32_t dirtied_here;
+
+uint32_t store_dirtied_here(void)
+{
+	uint32_t count = dirtied_here;
+
+	dirtied_here = 0;
+	return count;
+}
+
+int id_list_add(struct id_list *list, uint64_t id)
+{
+	if (list->count == list->size) {
+		uint32_t size = max_of(list->size * 2, 64u);
+		uint64_t *grown = realloc(list->ids, size * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		list->ids = grown;
+		list->size = size;
+	}
+	list->ids[list->count++] = id;
+	return 0;
+}
+
+void store_frame_dirtied(void *ctx, uint64_t frame_id)
+{
+	struct store *store = ctx;
+
+	mutex_lock(&store->dirty_mutex);
+	/* A frame left off the list would never reach the disk: no checkpoint then. */
+	if (id_list_add(&store->dirty, frame_id))
+		store->out_of_memory = true;
+	if (store->dirty.count == 1)
+		condition_wake_all(&store->thread_condition);
+	mutex_unlock(&store->dirty_mutex);
+	atomic_fetch_add(&store->dirty_count, 1);
+	dirtied_here++;
+}
+
+uint64_t store_take_id(void *ctx)
+{
+	struct store *store = ctx;
+	uint64_t id;
+
+	mutex_lock(&store->dirty_mutex);
+	if (store->free_ids.count)
+		id = store->free_ids.ids[--store->free_ids.count];
+	else
+		id = store->next_id++;
+	mutex_unlock(&store->dirty_mutex);
+	return id;
+}
+
+void store_frame_dropped(void *ctx, uint64_t frame_id)
+{
+	struct store *store = ctx;
+
+	mutex_lock(&store->dirty_mutex);
+	if (id_list_add(&store->dropped, frame_id))
+		store->out_of_memory = true;
+	mutex_unlock(&store->dirty_mutex);
+	atomic_fetch_add_explicit(&store->stats.frames_dropped, 1, memory_order_relaxed);
+}
+
+/* ---- slots ----------------------------------------------------------------------- */
+
+int store_lease_slot(struct store *store, uint32_t *ret_slot)
+{
+	for (;;) {
+		int err = pool_lease(store->pool, ret_slot);
+		uint32_t token;
+
+		if (err != -ENOBUFS)
+			return err;
+		token = pool_wait_token(store->pool);
+		store_want_checkpoint(store);
+		if (store_error(store))
+			return -EROFS;
+		err = pool_lease(store->pool, ret_slot);
+		if (err != -ENOBUFS)
+			return err;
+		pool_wait(store->pool, token, LEASE_WAIT_NS);
+	}
+}
+
+void store_return_spares(struct store *store, struct tree_spares *spares)
+{
+	while (spares->count > 0)
+		pool_release(store->pool, spares->slots[--spares->count]);
+}
+
+int store_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count)
+{
+	int err = 0;
+
+	if (count > TREE_SPARES_MAX || count > pool_slot_count(store->pool) / 2)
+		return -E2BIG;
+	if (spares->count >= count)
+		return 0;
+	store_return_spares(store, spares);
+	mutex_lock(&store->spares_mutex);
+	while (!err && spares->count < count) {
+		err = store_lease_slot(store, &spares->slots[spares->count]);
+		if (!err)
+			spares->count++;
+	}
+	mutex_unlock(&store->spares_mutex);
+	if (err)
+		store_return_spares(store, spares);
+	return err;
+}
+
+/* ---- frames ---------------------------------------------------------------------- */
+
+static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
+{
+	struct manifest_place place;
+	struct device_request request;
+	struct device_batch batch;
+	uint32_t bad_block;
+	int err;
+
+	manifest_get(store->space, frame_id, &place);
+	if (!place.disk_frame)
+		return -ENOENT;
+	if (place.used_blocks == 0 || place.used_blocks > FRAME_BLOCKS) {
+		log_error("manifest: frame %llu has %u blocks", (unsigned long long)frame_id, place.used_blocks);
+		return -EUCLEAN;
+	}
+	request = (struct device_request){
+	    .op = DEVICE_READ,
+	    .slot = slot,
+	    .data = pool_memory(store->pool, slot),
+	    .bytes = place.used_blocks * BLOCK_BYTES,
+	    .offset = place.disk_frame * FRAME_BYTES,
+	};
+	device_batch_init(&batch);
+	device_submit(store->device, &batch, &request, 1);
+	err = device_wait(store->device, &batch);
+	if (err) {
+		log_error("tree frame %llu at disk frame %llu: read failed: %s",
+		    (unsigned long long)frame_id, (unsigned long long)place.disk_frame, strerror(-err));
+		return err;
+	}
+	err = tree_frame_verify(request.data, frame_id, place.header_checksum, place.used_blocks,
+	    store->uuid_seed, &bad_block);
+	if (err)
+		log_error("tree frame %llu: block %u at offset %llu does not verify",
+		    (unsigned long long)frame_id, bad_block,
+		    (unsigned long long)(request.offset + bad_block * BLOCK_BYTES));
+	return err;
+}
+
+int store_load_frame(struct store *store, uint64_t frame_id)
+{
+	frame_key key = frame_key_make(FRAME_TREE, frame_id);
+	uint32_t slot;
+	int err = store_lease_slot(store, &slot);
+
+	if (err)
+		return err;
+	pool_latch_exclusive(store->pool, slot);
+	err = pool_publish(store->pool, key, slot);
+	if (err) {
+		pool_unlatch_exclusive(store->pool, slot);
+		pool_release(store->pool, slot);
+		return err == -EEXIST ? 0 : err;
+	}
+	err = read_frame(store, frame_id, slot);
+	if (err)
+		pool_withdraw(store->pool, key, slot);
+	else
+		atomic_fetch_add_explicit(&store->stats.frame_loads, 1, memory_order_relaxed);
+	pool_unlatch_exclusive(store->pool, slot);
+	if (err)
+		pool_release(store->pool, slot);
+	return err;
+}
+
+/* ---- room ------------------------------------------------------------------------- */
+
+static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
+{
+	for (;;) {
+		struct tree_need need;
+		int err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+
+		if (err)
+			return err;
+		gate_enter_exclusive(store->gate);
+		err = tree_make_room(&store->tree, want->key, want->key_bytes, want->frame_id,
+		    want->room_bytes, spares, &need);
+		gate_leave_exclusive(store->gate);
+		if (err != -EAGAIN)
+			return err;
+		/* At most once a level: the parent wants room for a crossing. */
+		err = store_provide(store, &need, spares);
+		if (err)
+			return err;
+	}
+}
+
+int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares)
+{
+	int err;
+
+	switch (need->kind) {
+	case TREE_NEED_FRAME:
+		/* Loading may have to wait for a slot: hold none meanwhile. */
+		store_return_spares(store, spares);
+		err = store_load_frame(store, need->frame_id);
+		if (err == -ENOENT) {
+			log_error("tree frame %llu is referred to but not in the manifest",
+			    (unsigned long long)need->frame_id);
+			err = -EUCLEAN;
+		}
+		return err;
+	case TREE_NEED_SLOTS:
+		return store_collect_spares(store, spares, need->slots);
+	case TREE_NEED_ROOM:
+		return make_room(store, need, spares);
+	default:
+		ASSERT(!"the tree asked for nothing");
+		return -EINVAL;
+	}
+}
+
+void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares)
+{
+	int err;
+
+	do {
+		struct tree_need need;
+
+		err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		if (err)
+			break;
+		gate_enter_exclusive(store->gate);
+		err = tree_shrink(&store->tree, key, key_bytes, spares, &need);
+		gate_leave_exclusive(store->gate);
+		if (err == -EAGAIN)
+			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
+	} while (err == -EAGAIN);
+	/* The batch is done; frames that stay thin cost space, nothing else. */
+	if (err)
+		log_debug("a thin frame was not folded: %s", strerror(-err));
+}

@@ -1,0 +1,170 @@
+/*
+ * Shared inside core/store.
+ *
+ * Locks, outermost first (docs/locking.md): spares_mutex, checkpoint_mutex, gate,
+ * frame latches, dirty_mutex; journal and space have their own below.
+ */
+#ifndef HOLTFS_STORE_STORE_INTERNAL_H
+#define HOLTFS_STORE_STORE_INTERNAL_H
+
+#include "store/store.h"
+
+#include <pthread.h>
+
+#include "base/lock.h"
+#include "tree/tree.h"
+
+/* A list of frame ids. */
+struct id_list {
+	uint64_t *ids;
+	uint32_t count, size;
+};
+
+struct store_stats {
+	_Atomic uint64_t gets, cursors, commits, puts, deletes, frame_loads,
+	    frames_dropped, checkpoints, frames_written, replayed_records;
+};
+
+struct store {
+	/* set at open */
+	struct store_options options;
+	struct device *device;
+	struct pool *pool;
+	struct space *space;
+	struct journal *journal; /* NULL: read-only, or still in recovery */
+	struct gate *gate;
+	struct tree tree;
+	uint64_t uuid_seed;
+
+	struct superblock superblock; /* guarded by checkpoint_mutex */
+	struct superblock superblock_at_open;
+	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
+
+	struct mutex spares_mutex;     /* one thread at a time collects spares */
+	struct mutex checkpoint_mutex; /* one checkpoint at a time */
+
+	struct mutex dirty_mutex;
+	struct id_list dirty;	 /* guarded by dirty_mutex: changed in this epoch */
+	struct id_list dropped;	 /* likewise: gone in this epoch */
+	struct id_list free_ids; /* likewise: below next_id, in no manifest */
+	uint64_t next_id;	 /* likewise */
+	bool out_of_memory;	 /* likewise: a list could not grow */
+
+	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
+	_Atomic uint64_t pending_bytes; /* of blocks freed since the last checkpoint */
+	_Atomic int error;
+
+	/* The checkpoint thread sleeps on thread_condition under dirty_mutex. */
+	pthread_t thread;
+	bool has_thread;
+	bool is_stopping;	  /* guarded by dirty_mutex */
+	bool is_checkpoint_wanted; /* guarded by dirty_mutex */
+	uint64_t checkpoint_count; /* guarded by dirty_mutex: ended, well or not */
+	struct condition thread_condition, checkpoint_done;
+
+	struct store_stats stats;
+};
+
+/* ---- batches --------------------------------------------------------------- */
+
+enum record_op_type {
+	RECORD_PUT = 1,
+	RECORD_DELETE = 2,
+	RECORD_MOVE_PREFIX = 3,
+	RECORD_USE_BLOCKS = 4,	/* key: le64 block; value: a le32 checksum a block */
+	RECORD_FREE_BLOCKS = 5, /* key: le64 block; value: le32 count */
+};
+
+/* In a journal record's body: this, key, value, zeros to a multiple of 4. */
+struct record_op {
+	uint8_t type; /* 0: enum record_op_type */
+	uint8_t reserved[3]; /* 1 */
+	le32 key_bytes; /* 4 */
+	le32 value_bytes; /* 8 */
+};
+_Static_assert(sizeof(struct record_op) == 12, "record_op changed size");
+
+#define BATCH_MOVES_MAX 8
+
+struct block_run {
+	uint64_t block;
+	uint32_t count;
+	bool is_use;
+	const uint8_t *checksums; /* use: le32 each, in the body */
+};
+
+struct store_batch {
+	struct store *store;
+	int error;
+	/* The record's body as the journal gets it. */
+	uint8_t *body;
+	uint32_t body_bytes, body_size;
+	/* Guards: op headers and keys, never logged. */
+	uint8_t *guards;
+	uint32_t guard_bytes, guard_size;
+	/* Made by batch_parse from the two. */
+	struct tree_tx tx;
+	uint32_t edit_size;
+	struct tree_move moves[BATCH_MOVES_MAX];
+	uint32_t move_count;
+	struct block_run *runs;
+	uint32_t run_count, run_size;
+	struct tree_spares spares;
+};
+
+/* Makes edits, moves and runs out of @body; pointers go into it.  -EUCLEAN: it is not
+ * well formed. */
+int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes);
+
+/* Applies a parsed batch: logged, or in recovery with the LSN of its record. */
+int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end);
+
+/* ---- providing ---------------------------------------------------------------- */
+
+/* Gets what the tree asked for.  Nothing is held.  0: try again. */
+int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares);
+int store_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count);
+void store_return_spares(struct store *store, struct tree_spares *spares);
+
+/* Reads a frame into the pool.  -ENOENT: the manifest does not know it. */
+int store_load_frame(struct store *store, uint64_t frame_id);
+
+void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares);
+
+/* Host functions of the tree. */
+void store_frame_dirtied(void *ctx, uint64_t frame_id);
+uint64_t store_take_id(void *ctx);
+void store_frame_dropped(void *ctx, uint64_t frame_id);
+
+/* Frames this thread dirtied since it last asked. */
+uint32_t store_dirtied_here(void);
+
+int id_list_add(struct id_list *list, uint64_t id);
+
+/* ---- checkpoints ----------------------------------------------------------------- */
+
+/* Asks for a checkpoint: the thread's work, or done here where there is none.  Holds
+ * nothing but maybe spares_mutex. */
+void store_want_checkpoint(struct store *store);
+
+/* Waits while too much is dirty. */
+int store_throttle(struct store *store);
+
+/* @is_final: marks the superblock clean. */
+int store_run_checkpoint(struct store *store, bool is_final);
+
+int store_start_thread(struct store *store);
+void store_stop_thread(struct store *store);
+
+/* Makes the store read-only for good; says why, once. */
+int store_fail(struct store *store, int error, const char *what);
+
+/* ---- superblocks ------------------------------------------------------------------ */
+
+/* The newest good copy.  -EMEDIUMTYPE, -EPROTONOSUPPORT, -EUCLEAN (logged), -EIO. */
+int superblock_load(struct device *device, bool is_read_only, struct superblock *ret);
+
+/* Both copies, each made durable before the next. */
+int superblock_store(struct device *device, struct superblock *superblock);
+
+#endif
