@@ -148,8 +148,9 @@ bool pool_read_validate(struct pool *pool, uint32_t slot, uint64_t version);
 
 /* ---- pins and state ---------------------------------------------------- */
 
-/* A pinned live slot is not evicted (it may be replaced or withdrawn).  Pin under a
- * latch of the slot. */
+/* A pinned live slot is not evicted (it may be replaced or withdrawn); one that is
+ * released while pinned stays as it is until its last pin goes.  Pin under a latch of
+ * the slot. */
 void pool_pin(struct pool *pool, uint32_t slot);
 void pool_unpin(struct pool *pool, uint32_t slot);
 
