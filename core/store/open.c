@@ -33,13 +33,26 @@
 
 /* ---- parts ----------------------------------------------------------------------------- */
 
+/* Closes the device, or gives it back to whom it belongs. */
+static void leave_device(struct store *store)
+{
+	if (!store->device)
+		return;
+	if (!store->options.keep_device)
+		device_close(store->device);
+	else if (store->options.is_read_only) {
+		device_overlay_detach(store->device);
+		device_close(store->device);
+	}
+}
+
 static void destroy(struct store *store)
 {
 	store_stop_thread(store);
 	pool_close(store->pool);
 	space_close(store->space);
 	gate_destroy(store->gate);
-	device_close(store->device);
+	leave_device(store);
 	mutex_fini(&store->spares_mutex);
 	mutex_fini(&store->checkpoint_mutex);
 	mutex_fini(&store->dirty_mutex);
@@ -73,7 +86,8 @@ static int assemble(struct store *store, struct device *device, const struct sup
 	uint64_t cache = store->options.cache_bytes ? store->options.cache_bytes : CACHE_DEFAULT;
 	struct pool_options pool_options = {
 	    .slot_count = (uint32_t)(max_of(cache, CACHE_LEAST) / FRAME_BYTES),
-	    .device = device,
+	    /* Slots are registered once a device: not for a store that leaves it. */
+	    .device = is_new || store->options.keep_device ? NULL : device,
 	};
 	struct space_options space_options = {
 	    .device = device, .superblock = superblock, .is_new = is_new};
@@ -353,9 +367,11 @@ int store_open(struct device *device, const struct store_options *options, struc
 			device_overlay_detach(device);
 		if (store) {
 			journal_close(store->journal, false);
-			store->device = options->is_read_only ? device : NULL;
+			store->device = NULL;
 			destroy(store);
 		}
+		if (options->is_read_only)
+			device_close(device);
 		return err;
 	}
 	*ret = store;

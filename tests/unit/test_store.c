@@ -321,6 +321,28 @@ START_TEST(store_read_only_open_recovers_without_writing)
 }
 END_TEST
 
+START_TEST(store_leaves_a_device_that_its_caller_keeps)
+{
+	struct store_options writable = {.cache_bytes = 8 << 20, .no_threads = true, .keep_device = true};
+	struct store_options read_only = {.cache_bytes = 8 << 20, .is_read_only = true, .keep_device = true};
+
+	/* Formatting has used the device once already. */
+	open_store(&writable);
+	put_numbers(0, 1000, 7);
+	ck_ok(store_close(store));
+	open_store(&writable);
+	expect_numbers(0, 1000, 7);
+	put_numbers(0, 1000, 8);
+	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
+	store_abandon(store);
+	open_store(&read_only);
+	expect_numbers(0, 1000, 8);
+	ck_ok(store_close(store));
+	open_store(&small);
+	expect_numbers(0, 1000, 8);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("store");
@@ -338,6 +360,7 @@ int main(void)
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_serves_several_writers_at_once);
 	tcase_add_test(tcase, store_read_only_open_recovers_without_writing);
+	tcase_add_test(tcase, store_leaves_a_device_that_its_caller_keeps);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
 }
