@@ -11,9 +11,8 @@
  *            kernel alone; a second daemon would only find the volume in use
  *   passed   everything else
  *
- * The daemon is found along PATH and then where it was installed, so that it works
- * from a build tree and at boot with no PATH at all.  mount(8) gives up its
- * privileges before it runs a helper for a user, so PATH is the caller's own affair.
+ * The daemon is found along PATH and then where it was installed.  mount(8) hands on
+ * no PATH, so for it the first means /bin and /usr/bin.
  */
 #include "config.h"
 

@@ -1,21 +1,21 @@
 #!/bin/bash
 # mount -t holtfs and -t fuse.holtfs, a line of fstab and a remount, through mount(8)
-# itself.  The helper is put into a copy of /sbin that only this test sees.
+# itself.  Helper and daemon are laid over /sbin and /usr/bin, for this test's eyes only.
 # shellcheck source=../support/mount.sh
 . "${top_srcdir:?run by make check}/tests/support/mount.sh"
 
 need "root" is_root
 need_command unshare
 make_volume 64M
-mkdir upper work
-cp "$(command -v mount.holtfs)" upper/
-ln -s mount.holtfs upper/mount.fuse.holtfs
-chmod 755 upper "$work_dir"
+chmod 755 "$work_dir"
 
 cat >inside.sh <<'END'
 set -euo pipefail
-mount -t overlay -o "lowerdir=$(realpath /sbin),upperdir=$1/layer/upper,workdir=$1/layer/work" none \
-  "$(realpath /sbin)" || exit 77
+add_layer() {
+  mount -t overlay -o "lowerdir=$2,upperdir=$1,workdir=$1.work" none "$2" || exit 77
+}
+add_layer "$1/layer/sbin" "$(realpath /sbin)"
+add_layer "$1/layer/bin" /usr/bin
 cd "$1"
 
 wait_for_daemon() {
@@ -52,7 +52,10 @@ END
 mkdir layer
 mount -t tmpfs none layer
 at_end umount layer
-cp -a upper work layer/
+mkdir -m 755 layer/sbin layer/bin layer/sbin.work layer/bin.work
+cp "$(command -v mount.holtfs)" layer/sbin/
+ln -s mount.holtfs layer/sbin/mount.fuse.holtfs
+cp "$(command -v holtfs)" layer/bin/
 got=0
 unshare --mount --propagation private bash -x inside.sh "$work_dir" >output 2>errors </dev/null || got=$?
 if [ "$got" = 77 ]; then
