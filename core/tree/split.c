@@ -11,7 +11,7 @@
  *                                                         |
  *                                                     G: [b c d]
  *
- *   beside:  the node is the frame's root, and the run reaches to its end; the new
+ *   beside:  the node is the frame's root, and the run reaches to an end of it; the new
  *            frame becomes the neighbour of F in F's parent, as in a B-tree.
  *
  *        P: N [.. (a..z) ..]                  P: N [.. (a..k) (l..z) ..]
@@ -19,10 +19,13 @@
  *               F: [a .. z]                          F: [a..k]  G: [l..z]
  *
  * Where to cut: from the root down into the child that holds more than CUT_MOST of
- * the frame, as long as there is one; then the run nearest to half.  When the key
- * that needs the room lies behind everything in the frame (keys arriving in order),
- * the last small entry alone moves and the frame stays nearly full: what follows goes
- * to the new frame.
+ * the frame, as long as there is one; then the run nearest to half.
+ *
+ * When the key that needs the room lies behind everything in the frame (keys arriving
+ * in order), what lies before it on the frame's right edge goes, if that is most of the
+ * frame: the new frame is left full and the old one takes what follows.  (Moving the
+ * little that lies behind instead leaves one small frame for each full one, when what
+ * belongs together is slightly more than a frame.)
  *
  * The new images are built in leased slots while readers go on; then parent and
  * frame are latched and the new ones put in place.
@@ -39,7 +42,7 @@
 /* Shares of the frame's live bytes, in percent. */
 #define CUT_LEAST 35
 #define CUT_MOST 65
-#define APPEND_MOST 25
+#define BEHIND_LEAST 50
 /* Packing is enough if the frame is then at most this full. */
 #define PACK_MOST 90
 
@@ -106,24 +109,48 @@ static void descend_cut(struct cut *cut, const struct node_entry *entry)
 	cut->node = entry->ref;
 }
 
-/* Keys in order: the last entry, where it is small.  False: none is. */
-static bool choose_append(const struct split *split, struct cut *cut, unsigned run_hi)
+/* Bytes below all entries of a node but @last (NULL: all). */
+static uint32_t bytes_before(const struct split *split, const struct node_inner *inner,
+    const struct node_entry *last)
 {
-	uint32_t total = image_live_bytes(split->packed);
+	struct node_entry entry;
+	uint32_t sum = 0;
+
+	for (unsigned from = 0; inner_next(split->packed, inner, from, &entry); from = entry.hi + 1)
+		if (!last || entry.lo != last->lo)
+			sum += split->sizes[entry.ref];
+	return sum;
+}
+
+/*
+ * Keys in order: down the right edge to the first node where what lies before the key
+ * is most of the frame: that goes.  False: there is no such node.
+ */
+static bool choose_behind(const struct split *split, struct cut *cut, unsigned run_lo)
+{
+	uint32_t least = image_live_bytes(split->packed) / 100 * BEHIND_LEAST;
+	uint32_t depth = split->hop.depth;
 
 	for (;;) {
 		const struct node_inner *inner = inner_of(split->packed, cut->node);
-		struct node_entry last;
+		uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
+		struct node_entry first, last;
+		unsigned byte;
 
-		if (!inner_last(split->packed, inner, &last) || last.node->type == NODE_CROSSING)
+		if (split->key_bytes - depth <= prefix_bytes ||
+		    memcmp(split->key + depth, inner_prefix(inner), prefix_bytes) != 0 ||
+		    !inner_last(split->packed, inner, &last))
 			return false;
-		if (split->sizes[last.ref] <= total / 100 * APPEND_MOST && from_le16(inner->count) > 1) {
-			cut->lo = last.lo;
+		depth += prefix_bytes;
+		byte = split->key[depth++];
+		if (bytes_before(split, inner, byte > last.hi ? NULL : &last) >= least) {
+			inner_next(split->packed, inner, 0, &first);
 			cut->is_beside = !cut->parent && split->has_parent;
-			cut->hi = cut->is_beside ? run_hi : 255;
-			return cut->parent || split->has_parent;
+			cut->lo = cut->is_beside ? run_lo : first.lo;
+			cut->hi = (byte > last.hi ? byte : last.lo) - 1;
+			return true;
 		}
-		if (!node_is_inner(last.node))
+		if (byte > last.hi || !node_is_inner(last.node))
 			return false;
 		descend_cut(cut, &last);
 	}
@@ -190,12 +217,12 @@ static void choose_middle(const struct split *split, struct cut *cut, unsigned r
 	}
 }
 
-static void choose_cut(const struct split *split, struct cut *cut, unsigned run_hi)
+static void choose_cut(const struct split *split, struct cut *cut, unsigned run_lo, unsigned run_hi)
 {
 	node_ref root = from_le16(image_header_const(split->packed)->root);
 
 	*cut = (struct cut){.node = root};
-	if (is_behind(split, root, split->hop.depth) && choose_append(split, cut, run_hi))
+	if (is_behind(split, root, split->hop.depth) && choose_behind(split, cut, run_lo))
 		return;
 	*cut = (struct cut){.node = root};
 	choose_middle(split, cut, run_hi);
@@ -253,7 +280,7 @@ static void add_crossing(void *image, struct cut *cut, uint64_t frame_id)
 	relink_cut(image, cut, node);
 }
 
-/* In the parent: F's crossing ends before the run, a new one begins there. */
+/* In the parent: F's crossing keeps one part of its run, a new one gets the other. */
 static void add_neighbour(void *image, const struct image_path *path, const struct cut *cut, uint64_t frame_id)
 {
 	struct node_crossing *crossing = (void *)node_at_mutable(image, path->leaf);
@@ -264,12 +291,14 @@ static void add_neighbour(void *image, const struct image_path *path, const stru
 	    .lo = cut->lo,
 	    .hi = cut->hi,
 	};
-	unsigned lo = crossing->lo;
 	node_ref node;
 
-	relink_cut(image, &at, inner_remove(image, at.node, lo, crossing->hi));
-	crossing->hi = (uint8_t)(cut->lo - 1);
-	node = inner_add(image, at.node, lo, cut->lo - 1, path->leaf);
+	relink_cut(image, &at, inner_remove(image, at.node, crossing->lo, crossing->hi));
+	if (cut->lo == crossing->lo)
+		crossing->lo = (uint8_t)(cut->hi + 1);
+	else
+		crossing->hi = (uint8_t)(cut->lo - 1);
+	node = inner_add(image, at.node, crossing->lo, crossing->hi, path->leaf);
 	ASSERT(node);
 	relink_cut(image, &at, node);
 	add_crossing(image, &at, frame_id);
@@ -377,16 +406,18 @@ static void pack_frame(struct split *split, struct tree_spares *spares)
 static int cut_frame(struct split *split, struct tree_spares *spares, struct tree_need *need)
 {
 	struct tree *tree = split->tree;
-	unsigned run_hi = 255;
+	unsigned run_lo = 0, run_hi = 255;
 	struct cut cut;
 
 	if (split->has_parent) {
 		const void *image = tree_image(tree, split->parent.slot);
+		const struct node_crossing *crossing = (const void *)node_at(image, split->parent.path.leaf);
 
-		run_hi = ((const struct node_crossing *)node_at(image, split->parent.path.leaf))->hi;
+		run_lo = crossing->lo;
+		run_hi = crossing->hi;
 	}
 	image_sizes(split->packed, split->sizes);
-	choose_cut(split, &cut, run_hi);
+	choose_cut(split, &cut, run_lo, run_hi);
 	if (cut.is_beside) {
 		const void *image = tree_image(tree, split->parent.slot);
 		uint32_t room = neighbour_room(image, &split->parent.path);
