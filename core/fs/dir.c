@@ -68,6 +68,12 @@ void directory_change(struct inode *dir, int entries, int subdirectories, struct
 	attr->times[INODE_MTIME] = attr->times[INODE_CTIME] = now;
 }
 
+void directory_check_emptied(struct inode *dir)
+{
+	if (dir->attr.size == 0)
+		atomic_store(&dir->reach, 1);
+}
+
 /* ---- lookup ------------------------------------------------------------------- */
 
 static int lookup_locked(struct fs *fs, struct inode *dir, struct fs_name name,
@@ -152,7 +158,9 @@ static int remove_locked(struct fs *fs, struct inode *dir, struct inode *inode,
 		else
 			unname_cancel(&unnaming);
 	}
-	if (err < 0)
+	if (err == 0)
+		directory_check_emptied(dir);
+	else
 		dir->attr = before;
 	batch_give(fs, batch);
 	return err;

@@ -332,6 +332,10 @@ int directory_check_empty(struct fs *fs, const struct inode *dir);
 /* An entry came (+1) or went (-1), a subdirectory did: in core only. */
 void directory_change(struct inode *dir, int entries, int subdirectories, struct timespec now);
 
+/* Once nothing is below a directory the bound on its keys starts again, in core until
+ * its record is next put: who is about to make an entry needs no more than a unit. */
+void directory_check_emptied(struct inode *dir);
+
 /* Makes sure that keys may extend @bytes past C(dir).  In the gate, no inode locked. */
 int reach_ensure(struct fs *fs, struct inode *dir, uint64_t bytes);
 

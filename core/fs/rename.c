@@ -74,24 +74,62 @@ static void unlock_two(struct inode *a, struct inode *b)
 
 /* ---- checks ----------------------------------------------------------------------- */
 
+/*
+ * How far keys go below the directory in truth, by looking at all of them.  Its reach
+ * is only a bound, which moving directories into each other and out again drives up.
+ * In the exclusive gate, so nothing new appears below meanwhile.
+ */
+static int measure_reach(struct fs *fs, struct inode *dir)
+{
+	struct store_cursor *cursor;
+	struct store_item item;
+	uint64_t most = 0;
+	KEY_ON_STACK(prefix);
+	int err = key_contents(&prefix, dir);
+
+	if (err == 0)
+		err = store_cursor_open(fs->store, &cursor);
+	if (err < 0)
+		return err;
+	store_cursor_seek(cursor, prefix.at, prefix.bytes, false);
+	while ((err = store_cursor_next(cursor, prefix.at, prefix.bytes, &item)) == 0)
+		most = max_of(most, (uint64_t)item.key_bytes - prefix.bytes);
+	store_cursor_close(cursor);
+	if (err != -ENOENT)
+		return err;
+	/* Recorded with the rename; should that fail, a lower bound in core that is
+	 * still right does no harm. */
+	atomic_store(&dir->reach, (uint32_t)div_up(most + REACH_BELOW_ENTRY, REACH_UNIT));
+	return 0;
+}
+
+/* What the new name and all below it add to C(to). */
+static uint64_t bytes_below(const struct rename *r)
+{
+	if (r->source->type != S_IFDIR)
+		return r->to_name.len + REACH_BELOW_ENTRY;
+	return r->to_name.len + 1 + (uint64_t)atomic_load(&r->source->reach) * REACH_UNIT;
+}
+
 static int check_lengths(struct fs *fs, const struct rename *r)
 {
-	uint64_t bytes = contents_bytes(r->to) + r->to_name.len;
-	uint64_t below = REACH_BELOW_ENTRY;
+	uint64_t room = STORE_KEY_MAX - min_of(contents_bytes(r->to), (uint64_t)STORE_KEY_MAX);
+	int err;
 
-	if (r->source->type == S_IFDIR)
-		below = 1 + (uint64_t)atomic_load(&r->source->reach) * REACH_UNIT;
-	if (bytes + below > STORE_KEY_MAX)
+	if (bytes_below(r) > room && r->source->type == S_IFDIR) {
+		err = measure_reach(fs, r->source);
+		if (err < 0)
+			return err;
+	}
+	if (bytes_below(r) > room)
 		return -ENAMETOOLONG;
-	return reach_ensure(fs, r->to, r->to_name.len + below);
+	return reach_ensure(fs, r->to, bytes_below(r));
 }
 
 static int check_kinds(struct fs *fs, const struct rename *r, unsigned flags)
 {
 	bool is_directory = r->source->type == S_IFDIR;
 
-	if (is_directory && is_ancestor(r->source, r->to))
-		return -EINVAL;
 	if (!r->target)
 		return 0;
 	if (flags & RENAME_NOREPLACE)
@@ -210,6 +248,7 @@ static int commit(struct fs *fs, struct rename *r)
 	if (err == 0) {
 		unname_apply(fs, &unnaming);
 		change_edge(fs, r, name);
+		directory_check_emptied(r->from);
 	} else {
 		r->from->attr = from_before;
 		r->to->attr = to_before;
@@ -276,6 +315,8 @@ static int prepare(struct fs *fs, struct rename *r)
 		return err;
 	if (r->source->type == S_IFDIR && !r->is_exclusive)
 		return NEEDS_EXCLUSIVE;
+	if (r->source->type == S_IFDIR && is_ancestor(r->source, r->to))
+		return -EINVAL;
 	return check_lengths(fs, r);
 }
 
