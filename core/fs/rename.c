@@ -315,6 +315,8 @@ static int prepare(struct fs *fs, struct rename *r)
 		return err;
 	if (r->source->type == S_IFDIR && !r->is_exclusive)
 		return NEEDS_EXCLUSIVE;
+	if (r->is_exclusive && r->to->is_orphan)
+		return -ENOENT;
 	if (r->source->type == S_IFDIR && is_ancestor(r->source, r->to))
 		return -EINVAL;
 	return check_lengths(fs, r);
