@@ -15,11 +15,8 @@ name=$(printf 'x%.0s' {1..40})
 mkdir "$mnt/long"
 (
   cd "$mnt/long"
-  for ((i = 0; i < 1000; i++)); do
-    mkdir "$name"
-    cd -P "$name" 2>/dev/null
-  done
-  echo bottom >file
+  perl -e 'for (1..1000) { mkdir $ARGV[0] or die; chdir $ARGV[0] or die; }
+    open my $f, ">", "file" or die; print $f "bottom\n" or die; close $f or die;' "$name"
 )
 remount_volume
 expect_equal "$(cat "$mnt/short/${deep}file")" bottom "the file at the bottom"
