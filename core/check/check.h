@@ -30,6 +30,8 @@ typedef void (*check_report_fn)(void *ctx, enum check_severity severity, const c
 
 struct check_options {
 	bool with_data; /* read all file data and verify it */
+	/* The keys are not the file layer's: the store's own structures only. */
+	bool is_store_only;
 	uint64_t cache_bytes;
 	check_report_fn report;
 	void *ctx;
@@ -44,7 +46,12 @@ struct check_totals {
 
 /*
  * Takes the device over.  0: the walk ran to its end (see totals for what it found).
- * Negative: it could not (-EMEDIUMTYPE, -EPROTONOSUPPORT, -EIO, -ENOMEM).
+ * Negative: it could not (-EMEDIUMTYPE, -EPROTONOSUPPORT, -EIO, -ENOMEM; -EUCLEAN:
+ * both superblocks or a map page are damaged, as reported); totals tell how far it
+ * came.
+ *
+ * A finding that follows from another is not reported again: what a damaged frame or
+ * record may have held is not missed elsewhere.
  */
 int check_volume(struct device *device, const struct check_options *options, struct check_totals *ret);
 

@@ -202,4 +202,13 @@ struct store_counters {
 };
 void store_counters(struct store *store, struct store_counters *ret);
 
+/* ---- for checks ------------------------------------------------------------- */
+
+/*
+ * Tree frames that went since the last checkpoint: the manifest may still have them,
+ * no crossing does.  A non-zero result of @fn, which must not call the store, ends the
+ * walk and is returned.
+ */
+int store_for_each_dropped(struct store *store, int (*fn)(void *ctx, uint64_t frame_id), void *ctx);
+
 #endif
