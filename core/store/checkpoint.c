@@ -16,9 +16,10 @@
  * A crash before the first superblock is durable leaves the old image and the log from
  * its LSN on; after it, the new ones.  A failure leaves the store read-only.
  *
- * Who owns a slot of the list when it has been written: if it is still the frame's
- * live slot it is clean now; if not, its frame was copied or dropped meanwhile, and
- * the slot is ours to release.
+ * Who owns a slot of the list when all is over: if it is still the frame's live slot
+ * it is clean now; if not, its frame was copied or dropped meanwhile, and the slot is
+ * ours to release.  Not before: should the checkpoint fail, the manifest goes back to
+ * the old places, and an image evicted meanwhile would be read again as it was.
  */
 #include "config.h"
 
@@ -52,7 +53,6 @@ struct checkpoint {
 	uint64_t frame_id_end;
 	struct dirty_frame *frames;
 	uint32_t frame_count;
-	uint32_t settled; /* frames whose slots have been given their due */
 	struct id_list dropped;
 	struct frame_header *headers; /* WRITES_IN_FLIGHT of them */
 };
@@ -84,10 +84,14 @@ static void take_lists(struct checkpoint *checkpoint)
 	for (uint32_t i = 0; i < dirty.count; i++) {
 		uint32_t slot = pool_find(store->pool, frame_key_make(FRAME_TREE, dirty.ids[i]));
 
-		/* Not live: changed and dropped in the same epoch. */
-		if (slot != POOL_NO_SLOT && pool_dirty_epoch(store->pool, slot) == checkpoint->epoch)
+		if (slot != POOL_NO_SLOT && pool_dirty_epoch(store->pool, slot) == checkpoint->epoch) {
 			checkpoint->frames[checkpoint->frame_count++] =
 			    (struct dirty_frame){.frame_id = dirty.ids[i], .slot = slot};
+			continue;
+		}
+		/* Changed and dropped in the same epoch: nothing to write. */
+		space_unreserve(store->space, SPACE_TREE, FRAME_BLOCKS);
+		atomic_fetch_sub(&store->dirty_count, 1);
 	}
 	free(dirty.ids);
 }
@@ -206,14 +210,8 @@ static int write_some(struct checkpoint *checkpoint, uint32_t first, uint32_t co
 	write_err = device_wait(store->device, &batch);
 	if (!err)
 		err = write_err;
-	for (uint32_t i = 0; i < submitted && !err; i++) {
-		const struct dirty_frame *frame = &checkpoint->frames[first + i];
-
-		/* Known to the manifest before the slot can be evicted and read again. */
-		manifest_set(store->space, frame->frame_id, &places[i]);
-		settle_frame(store, frame, checkpoint->epoch, true);
-		checkpoint->settled++;
-	}
+	for (uint32_t i = 0; i < submitted && !err; i++)
+		manifest_set(store->space, checkpoint->frames[first + i].frame_id, &places[i]);
 	return err;
 }
 
@@ -227,8 +225,9 @@ static int write_frames(struct checkpoint *checkpoint)
 		err = write_some(checkpoint, first, count);
 		first += count;
 	}
-	atomic_fetch_add_explicit(&checkpoint->store->stats.frames_written, checkpoint->settled,
-	    memory_order_relaxed);
+	if (!err)
+		atomic_fetch_add_explicit(&checkpoint->store->stats.frames_written,
+		    checkpoint->frame_count, memory_order_relaxed);
 	return err;
 }
 
@@ -279,9 +278,10 @@ static void finish(struct checkpoint *checkpoint, int err)
 {
 	struct store *store = checkpoint->store;
 
-	while (checkpoint->settled < checkpoint->frame_count)
-		settle_frame(store, &checkpoint->frames[checkpoint->settled++], checkpoint->epoch, false);
+	/* The manifest is final before a slot can be evicted and read again. */
 	space_thaw(store->space, err == 0);
+	for (uint32_t i = 0; i < checkpoint->frame_count; i++)
+		settle_frame(store, &checkpoint->frames[i], checkpoint->epoch, err == 0);
 	if (!err && store->journal)
 		journal_set_tail(store->journal, checkpoint->lsn);
 	mutex_lock(&store->dirty_mutex);

@@ -49,13 +49,9 @@ static void apply_runs(struct store *store, const struct store_batch *batch)
 
 static int check_moves(struct store *store, struct store_batch *batch, struct tree_need *need)
 {
-	uint32_t slack = 0;
-
-	for (uint32_t i = 0; i < batch->tx.frame_count; i++)
-		slack += batch->tx.frames[i].room_bytes;
 	for (uint32_t i = 0; i < batch->move_count; i++) {
 		struct tree_move *move = &batch->moves[i];
-		int err = tree_move_check(&store->tree, move, batch->moves, i, slack,
+		int err = tree_move_check(&store->tree, move, batch->moves, i, &batch->tx,
 		    &batch->spares, need);
 
 		/* Nothing below the source: nothing to do. */
@@ -66,7 +62,6 @@ static int check_moves(struct store *store, struct store_batch *batch, struct tr
 				tree_move_end(&store->tree, &batch->moves[--i]);
 			return err;
 		}
-		slack += image_put_room(move->dst_bytes, 0);
 	}
 	return 0;
 }
@@ -74,9 +69,13 @@ static int check_moves(struct store *store, struct store_batch *batch, struct tr
 static void run_moves(struct store *store, struct store_batch *batch)
 {
 	for (uint32_t i = 0; i < batch->move_count; i++) {
+		if (batch->moves[i].cutting)
+			tree_move(&store->tree, &batch->moves[i], &batch->spares);
+	}
+	for (uint32_t i = 0; i < batch->move_count; i++) {
 		if (!batch->moves[i].cutting)
 			continue;
-		tree_move(&store->tree, &batch->moves[i], &batch->spares);
+		tree_move_tidy(&store->tree, &batch->moves[i]);
 		tree_move_end(&store->tree, &batch->moves[i]);
 	}
 }
@@ -96,7 +95,10 @@ static int pass_shared(struct store *store, struct store_batch *batch, lsn_t rep
     lsn_t *ret_end, struct tree_need *need)
 {
 	unsigned ticket = gate_enter_shared(store->gate);
-	int err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+	int err;
+
+	batch->tx.has_moves = false;
+	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
 
 	if (!err) {
 		lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
@@ -114,6 +116,7 @@ static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t 
 {
 	int err;
 
+	batch->tx.has_moves = true;
 	gate_enter_exclusive(store->gate);
 	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
 	if (!err) {
@@ -128,6 +131,8 @@ static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t 
 			tree_tx_unlatch(&store->tree, &batch->tx);
 			apply_runs(store, batch);
 			run_moves(store, batch);
+			tree_tx_relatch(&store->tree, &batch->tx);
+			tree_tx_tidy(&store->tree, &batch->tx);
 		}
 		tree_tx_end(&store->tree, &batch->tx);
 	}

@@ -103,9 +103,10 @@ void image_find(const void *image, const uint8_t *key, uint32_t key_bytes,
 uint32_t image_put_room(uint32_t key_bytes, uint32_t value_bytes)
 {
 	/* The leaf; a node4 with a prefix above it, or the node it goes into grown to
-	 * the next shape, prefix included; rounding. */
-	return node_leaf_bytes(key_bytes, value_bytes) + 2 * key_bytes +
-	       (uint32_t)sizeof(struct node_256) + NODE_UNIT + IMAGE_SLACK;
+	 * the next shape; rounding.  The bytes of that node's prefix and of the leaf's
+	 * rest are different parts of the key. */
+	return node_leaf_bytes(key_bytes, value_bytes) + (uint32_t)sizeof(struct node_256) +
+	       2 * NODE_UNIT + IMAGE_SLACK;
 }
 
 /* Points the link that leads to a node (@parent == 0: the root's) at @ref. */
@@ -308,31 +309,33 @@ void image_put(void *image, const struct image_path *path, const uint8_t *key,
 /* ---- removal --------------------------------------------------------------------- */
 
 /* Removes @node's entry @byte; the node may move when it shrinks. */
-static void remove_entry(void *image, node_ref node, node_ref parent, uint8_t parent_byte, uint8_t byte)
+static void remove_entry(void *image, node_ref node, node_ref parent, uint8_t parent_byte,
+    uint8_t byte, uint32_t keep_bytes)
 {
-	node_ref shrunk = inner_remove(image, node, byte, byte);
+	node_ref shrunk = inner_remove(image, node, byte, byte, keep_bytes);
 
 	if (shrunk != node)
 		relink(image, parent, parent_byte, shrunk);
 }
 
 void image_erase(void *image, const struct image_path *path, const uint8_t *key,
-    uint32_t key_bytes, uint32_t depth)
+    uint32_t key_bytes, uint32_t depth, uint32_t keep_bytes)
 {
 	ASSERT(path->result == IMAGE_FOUND);
 	if (path->depth == key_bytes)
 		inner_at(image, path->node)->terminal = to_le16(0);
 	else
-		remove_entry(image, path->node, path->parent, path->parent_byte, key[path->depth]);
+		remove_entry(image, path->node, path->parent, path->parent_byte,
+		    key[path->depth], keep_bytes);
 	image_free(image, path->leaf);
-	image_tidy(image, key, key_bytes, depth);
+	image_tidy(image, key, key_bytes, depth, keep_bytes);
 }
 
 /*
  * Replaces a node by its only entry or terminal, joined with its prefix.  Does
  * nothing if room is short: a node with one entry is legal.
  */
-static void collapse(void *image, const struct image_path *path)
+static void collapse(void *image, const struct image_path *path, uint32_t keep_bytes)
 {
 	struct node_inner *inner = inner_at(image, path->node);
 	uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
@@ -351,7 +354,8 @@ static void collapse(void *image, const struct image_path *path)
 		child = entry.ref;
 		joined[prefix_bytes++] = (uint8_t)entry.lo;
 	}
-	if (image_room(image) < prefix_bytes + node_bytes(node_at(image, child)) + IMAGE_SLACK)
+	if (image_room(image) < prefix_bytes + node_bytes(node_at(image, child)) + NODE_UNIT +
+				    IMAGE_SLACK + keep_bytes)
 		return;
 	copy = image_copy_node(image, image, child, joined, prefix_bytes, 0);
 	if (!copy)
@@ -361,7 +365,7 @@ static void collapse(void *image, const struct image_path *path)
 	image_free(image, path->node);
 }
 
-void image_tidy(void *image, const uint8_t *key, uint32_t key_bytes, uint32_t depth)
+void image_tidy(void *image, const uint8_t *key, uint32_t key_bytes, uint32_t depth, uint32_t keep_bytes)
 {
 	for (;;) {
 		struct image_path path;
@@ -376,11 +380,11 @@ void image_tidy(void *image, const uint8_t *key, uint32_t key_bytes, uint32_t de
 		if (count + (from_le16(inner->terminal) ? 1 : 0) > 1)
 			return;
 		if (count || from_le16(inner->terminal)) {
-			collapse(image, &path);
+			collapse(image, &path, keep_bytes);
 			return;
 		}
 		remove_entry(image, path.parent, path.grandparent, path.grandparent_byte,
-		    path.parent_byte);
+		    path.parent_byte, keep_bytes);
 		image_free(image, path.node);
 	}
 }
@@ -428,12 +432,12 @@ bool image_find_subtree(const void *image, const uint8_t *prefix, uint32_t prefi
 }
 
 void image_detach(void *image, const struct image_subtree *subtree, const uint8_t *prefix,
-    uint32_t prefix_bytes, uint32_t depth, node_ref *scratch_refs)
+    uint32_t prefix_bytes, uint32_t depth, uint32_t keep_bytes, node_ref *scratch_refs)
 {
 	remove_entry(image, subtree->parent, subtree->grandparent, subtree->grandparent_byte,
-	    subtree->parent_byte);
+	    subtree->parent_byte, keep_bytes);
 	image_free_subtree(image, subtree->top, scratch_refs);
-	image_tidy(image, prefix, prefix_bytes, depth);
+	image_tidy(image, prefix, prefix_bytes, depth, keep_bytes);
 }
 
 void image_adopt(void *image, node_ref node, node_ref parent, uint8_t parent_byte,

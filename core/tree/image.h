@@ -38,7 +38,7 @@ struct image_path {
 void image_find(const void *image, const uint8_t *key, uint32_t key_bytes,
     uint32_t depth, struct image_path *ret);
 
-/* The most bytes image_put() may take from the heap. */
+/* The most bytes image_put() may take from the heap, and leave IMAGE_SLACK. */
 uint32_t image_put_room(uint32_t key_bytes, uint32_t value_bytes);
 
 /* Sets the key's value.  @path is of image_find for this key and image, without any
@@ -77,19 +77,23 @@ bool image_find_subtree(const void *image, const uint8_t *prefix, uint32_t prefi
 
 /* Takes a subtree out and tidies up. @scratch_refs as for image_free_subtree(). */
 void image_detach(void *image, const struct image_subtree *subtree, const uint8_t *prefix,
-    uint32_t prefix_bytes, uint32_t depth, node_ref *scratch_refs);
+    uint32_t prefix_bytes, uint32_t depth, uint32_t keep_bytes, node_ref *scratch_refs);
 
 /* Adds copies of the entries of inner node @from of @source to @node of @image, whose
  * own link is (@parent, @parent_byte), or the image's root. */
 void image_adopt(void *image, node_ref node, node_ref parent, uint8_t parent_byte,
     const void *source, node_ref from);
 
-/* Removes the key @path found. */
+/* Removes the key @path found, and tidies up. */
 void image_erase(void *image, const struct image_path *path, const uint8_t *key,
-    uint32_t key_bytes, uint32_t depth);
+    uint32_t key_bytes, uint32_t depth, uint32_t keep_bytes);
 
-/* Puts away what a removal left along @key: nodes without entries, nodes with one. */
-void image_tidy(void *image, const uint8_t *key, uint32_t key_bytes, uint32_t depth);
+/*
+ * Puts away what a removal left along @key: nodes without entries, and, as far as
+ * @keep_bytes of room are left, nodes with one.  (Joining two nodes takes room: what
+ * is freed by it is not at the heap's end.)
+ */
+void image_tidy(void *image, const uint8_t *key, uint32_t key_bytes, uint32_t depth, uint32_t keep_bytes);
 
 bool image_is_empty(const void *image);
 

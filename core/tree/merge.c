@@ -76,14 +76,14 @@ static void fold_into_parent(struct fold *fold, void *scratch)
 	image_find(scratch, fold->key, fold->key_bytes, fold->parent.depth, &path);
 	ASSERT(path.result == IMAGE_CROSSING);
 	crossing = (void *)node_at_mutable(scratch, path.leaf);
-	node = inner_remove(scratch, path.node, crossing->lo, crossing->hi);
+	node = inner_remove(scratch, path.node, crossing->lo, crossing->hi, 0);
 	image_free(scratch, path.leaf);
 	if (path.parent)
 		inner_set(scratch, path.parent, path.parent_byte, path.parent_byte, node);
 	else
 		image_header(scratch)->root = to_le16(node);
 	image_adopt(scratch, node, path.parent, path.parent_byte, image, root_of(image));
-	image_tidy(scratch, fold->key, fold->key_bytes, fold->parent.depth);
+	image_tidy(scratch, fold->key, fold->key_bytes, fold->parent.depth, 0);
 }
 
 static void drop_pinned(struct tree *tree, uint64_t frame_id)
@@ -155,8 +155,8 @@ static void widen_crossing(struct fold *fold, void *image, const struct node_cro
 	lo = min_of(own->lo, neighbour->lo);
 	hi = max_of(own->hi, neighbour->hi);
 	gone = inner_find(image, (const void *)node_at(image, path.node), neighbour->lo);
-	node = inner_remove(image, path.node, neighbour->lo, neighbour->hi);
-	node = inner_remove(image, node, own->lo, own->hi);
+	node = inner_remove(image, path.node, neighbour->lo, neighbour->hi, 0);
+	node = inner_remove(image, node, own->lo, own->hi, 0);
 	own->lo = (uint8_t)lo;
 	own->hi = (uint8_t)hi;
 	node = inner_add(image, node, lo, hi, path.leaf);

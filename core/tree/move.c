@@ -112,14 +112,58 @@ static uint32_t top_prefix_bytes(const struct tree_move *move)
 	return from_le16(((const struct node_inner *)top)->prefix_bytes);
 }
 
-/* Will an earlier move of the same batch have cleared the destination? */
+/* Does one of the two begin with the other? */
+static bool nest(const uint8_t *a, uint32_t a_bytes, const uint8_t *b, uint32_t b_bytes)
+{
+	return begins_with(a, a_bytes, b, b_bytes) || begins_with(b, b_bytes, a, a_bytes);
+}
+
+/* Does the earlier move clear just this one's destination? */
+static bool clears(const struct tree_move *earlier, const struct tree_move *move)
+{
+	return earlier->src_bytes == move->dst_bytes &&
+	       memcmp(earlier->src, move->dst, move->dst_bytes) == 0;
+}
+
+/* What an earlier move does must not change what this one found out. */
+static bool lies_apart(const struct tree_move *move, const struct tree_move *earlier, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct tree_move *other = &earlier[i];
+
+		if (!other->cutting)
+			continue;
+		if (nest(other->src, other->src_bytes, move->src, move->src_bytes) ||
+		    nest(other->dst, other->dst_bytes, move->src, move->src_bytes) ||
+		    nest(other->dst, other->dst_bytes, move->dst, move->dst_bytes))
+			return false;
+		if (nest(other->src, other->src_bytes, move->dst, move->dst_bytes) && !clears(other, move))
+			return false;
+	}
+	return true;
+}
+
 static bool is_cleared(const struct tree_move *move, const struct tree_move *earlier, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		if (earlier[i].src_bytes == move->dst_bytes &&
-		    memcmp(earlier[i].src, move->dst, move->dst_bytes) == 0)
+		if (earlier[i].cutting && clears(&earlier[i], move))
 			return true;
 	return false;
+}
+
+/* What edits and earlier moves of the batch may put into the same frame. */
+static uint32_t room_for_others(uint64_t frame_id, const struct tree_tx *tx,
+    const struct tree_move *earlier, uint32_t count)
+{
+	uint32_t room = 0;
+
+	for (uint32_t i = 0; i < tx->frame_count; i++)
+		if (tx->frames[i].frame_id == frame_id)
+			room += tx->frames[i].room_bytes;
+	for (uint32_t i = 0; i < count; i++)
+		if (earlier[i].cutting && earlier[i].dst_frame == frame_id)
+			room += room_at_destination(&earlier[i]);
+	return room;
 }
 
 static int check_destination(struct tree *tree, struct tree_move *move, uint32_t slack_bytes,
@@ -148,9 +192,10 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 	return -EAGAIN;
 }
 
-static int find_destination(struct tree *tree, struct tree_move *move, uint32_t slack_bytes,
-    bool may_exist, struct tree_need *need)
+static int find_destination(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
+    uint32_t earlier_count, const struct tree_tx *tx, struct tree_need *need)
 {
+	bool may_exist = is_cleared(move, earlier, earlier_count);
 	struct tree_hop hop;
 	int err = tree_descend(tree, true, move->dst, move->dst_bytes, &hop, need);
 
@@ -158,7 +203,8 @@ static int find_destination(struct tree *tree, struct tree_move *move, uint32_t 
 		return err;
 	move->dst_frame = hop.frame_id;
 	move->dst_depth = hop.depth;
-	err = check_destination(tree, move, slack_bytes, &hop, may_exist, need);
+	err = check_destination(tree, move, room_for_others(hop.frame_id, tx, earlier, earlier_count),
+	    &hop, may_exist, need);
 	if (!err) {
 		pool_pin(tree->pool, hop.slot);
 		move->dst_slot = hop.slot;
@@ -178,10 +224,24 @@ void tree_move_end(struct tree *tree, struct tree_move *move)
 	move->cutting = NULL;
 }
 
-int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
-    uint32_t earlier_count, uint32_t slack_bytes, struct tree_spares *spares, struct tree_need *need)
+/* Copies of both frames, and a new one. */
+static int check_spares(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
+    uint32_t earlier_count, const struct tree_spares *spares, struct tree_need *need)
 {
-	uint32_t slots = TREE_STEP_SLOTS * (earlier_count + 1);
+	uint32_t count;
+
+	move->spare_count = tree_needs_copy(tree, move->src_slot) +
+			    tree_needs_copy(tree, move->dst_slot) + !is_inline(move);
+	count = move->spare_count;
+	for (uint32_t i = 0; i < earlier_count; i++)
+		if (earlier[i].cutting)
+			count += earlier[i].spare_count;
+	return count > spares->count ? tree_need_slots(need, count) : 0;
+}
+
+int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
+    uint32_t earlier_count, const struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need)
+{
 	int err;
 
 	move->src_slot = move->dst_slot = POOL_NO_SLOT;
@@ -190,12 +250,13 @@ int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree
 	    begins_with(move->src, move->src_bytes, move->dst, move->dst_bytes) ||
 	    begins_with(move->dst, move->dst_bytes, move->src, move->src_bytes))
 		return -EINVAL;
-	if (spares->count < slots)
-		return tree_need_slots(need, slots);
 	err = find_source(tree, move, need);
+	if (!err && !lies_apart(move, earlier, earlier_count))
+		err = -EINVAL;
 	if (!err)
-		err = find_destination(tree, move, slack_bytes,
-		    is_cleared(move, earlier, earlier_count), need);
+		err = find_destination(tree, move, earlier, earlier_count, tx, need);
+	if (!err)
+		err = check_spares(tree, move, earlier, earlier_count, spares, need);
 	if (err)
 		tree_move_end(tree, move);
 	return err;
@@ -211,7 +272,7 @@ static void detach_source(struct tree *tree, struct tree_move *move, void *image
 
 	image_find(image, move->src, move->src_bytes, depth, &path);
 	ASSERT(image_find_subtree(image, move->src, move->src_bytes, &path, &subtree));
-	image_detach(image, &subtree, move->src, move->src_bytes, depth, scratch);
+	image_detach(image, &subtree, move->src, move->src_bytes, depth, KEEP_ALL_ROOM, scratch);
 }
 
 static uint64_t make_frame(struct tree *tree, const struct tree_move *move, struct tree_spares *spares)
@@ -256,4 +317,13 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	pool_unlatch_exclusive(tree->pool, src);
 	if (!is_one)
 		pool_unlatch_exclusive(tree->pool, dst);
+}
+
+void tree_move_tidy(struct tree *tree, struct tree_move *move)
+{
+	uint32_t slot = pool_latch_key_exclusive(tree->pool, tree_key(move->src_frame));
+
+	ASSERT(slot != POOL_NO_SLOT && pool_dirty_epoch(tree->pool, slot) == tree->epoch);
+	image_tidy(tree_image(tree, slot), move->src, move->src_bytes, move->src_depth, 0);
+	pool_unlatch_exclusive(tree->pool, slot);
 }

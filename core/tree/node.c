@@ -492,7 +492,31 @@ static void entry_delete(struct node_inner *inner, unsigned lo, unsigned hi)
 	inner->count = to_le16((uint16_t)(count - 1));
 }
 
-node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi)
+void inner_narrow(void *image, node_ref node, node_ref ref, unsigned lo, unsigned hi)
+{
+	struct node_crossing *crossing = mutable_at(image, ref);
+	struct node_inner *inner = mutable_at(image, node);
+	unsigned before = lo - crossing->lo, behind = crossing->hi - hi;
+
+	ASSERT(crossing->lo <= lo && lo <= hi && hi <= crossing->hi);
+	switch (inner->type) {
+	case NODE_256:
+		memset(&((struct node_256 *)inner)->refs[crossing->lo], 0, before * sizeof(le16));
+		memset(&((struct node_256 *)inner)->refs[hi + 1], 0, behind * sizeof(le16));
+		break;
+	case NODE_48:
+		memset(((struct node_48 *)inner)->index + crossing->lo, 0, before);
+		memset(((struct node_48 *)inner)->index + hi + 1, 0, behind);
+		break;
+	default:
+		/* No other entry lies in between: the order stays. */
+		((uint8_t *)sorted_bytes(inner))[sorted_rank(inner, crossing->lo) - 1] = (uint8_t)lo;
+	}
+	crossing->lo = (uint8_t)lo;
+	crossing->hi = (uint8_t)hi;
+}
+
+node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi, uint32_t keep_bytes)
 {
 	struct node_inner *inner = mutable_at(image, node);
 	node_ref smaller;
@@ -500,7 +524,8 @@ node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi)
 	entry_delete(inner, lo, hi);
 	if (inner->type == NODE_4 || from_le16(inner->count) > inner_shrink_at[inner->type])
 		return node;
-	if (image_room(image) < inner_bytes(inner->type, from_le16(inner->prefix_bytes)) + IMAGE_SLACK)
+	if (image_room(image) < inner_bytes(inner->type, from_le16(inner->prefix_bytes)) +
+				    IMAGE_SLACK + keep_bytes)
 		return node;
 	smaller = reshape(image, node, (enum node_type)(inner->type - 1));
 	return smaller ? smaller : node;

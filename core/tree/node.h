@@ -101,7 +101,14 @@ node_ref inner_add(void *image, node_ref node, unsigned lo, unsigned hi, node_re
 /* Points an existing entry at another child; lo..hi is the entry's whole range. */
 void inner_set(void *image, node_ref node, unsigned lo, unsigned hi, node_ref child);
 
-/* Takes an entry out.  Shrinks the node where room allows; returns its reference. */
-node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi);
+/* Takes an entry out.  Shrinks the node if that leaves @keep_bytes of room; returns its
+ * reference. */
+node_ref inner_remove(void *image, node_ref node, unsigned lo, unsigned hi, uint32_t keep_bytes);
+
+/* Makes the run of the crossing @ref under @node shorter; takes no room. */
+void inner_narrow(void *image, node_ref node, node_ref ref, unsigned lo, unsigned hi);
+
+/* @keep_bytes of who must not lose any room: others count on what there is. */
+#define KEEP_ALL_ROOM (2 * FRAME_BYTES)
 
 #endif

@@ -266,7 +266,7 @@ static void remove_run(void *packed, struct cut *cut)
 	struct node_entry entry;
 
 	while (inner_next(packed, inner_of(packed, cut->node), cut->lo, &entry) && entry.lo <= cut->hi)
-		relink_cut(packed, cut, inner_remove(packed, cut->node, entry.lo, entry.hi));
+		relink_cut(packed, cut, inner_remove(packed, cut->node, entry.lo, entry.hi, 0));
 }
 
 static void add_crossing(void *image, struct cut *cut, uint64_t frame_id)
@@ -283,7 +283,6 @@ static void add_crossing(void *image, struct cut *cut, uint64_t frame_id)
 /* In the parent: F's crossing keeps one part of its run, a new one gets the other. */
 static void add_neighbour(void *image, const struct image_path *path, const struct cut *cut, uint64_t frame_id)
 {
-	struct node_crossing *crossing = (void *)node_at_mutable(image, path->leaf);
 	struct cut at = {
 	    .node = path->node,
 	    .parent = path->parent,
@@ -291,16 +290,12 @@ static void add_neighbour(void *image, const struct image_path *path, const stru
 	    .lo = cut->lo,
 	    .hi = cut->hi,
 	};
-	node_ref node;
+	const struct node_crossing *crossing = (const void *)node_at(image, path->leaf);
 
-	relink_cut(image, &at, inner_remove(image, at.node, crossing->lo, crossing->hi));
 	if (cut->lo == crossing->lo)
-		crossing->lo = (uint8_t)(cut->hi + 1);
+		inner_narrow(image, at.node, path->leaf, cut->hi + 1, crossing->hi);
 	else
-		crossing->hi = (uint8_t)(cut->lo - 1);
-	node = inner_add(image, at.node, crossing->lo, crossing->hi, path->leaf);
-	ASSERT(node);
-	relink_cut(image, &at, node);
+		inner_narrow(image, at.node, path->leaf, crossing->lo, cut->lo - 1);
 	add_crossing(image, &at, frame_id);
 }
 
@@ -309,7 +304,8 @@ static uint32_t neighbour_room(const void *image, const struct image_path *path)
 {
 	const struct node_inner *inner = inner_of(image, path->node);
 
-	return 4 * ((uint32_t)sizeof(struct node_256) + from_le16(inner->prefix_bytes)) + IMAGE_SLACK;
+	return (uint32_t)sizeof(struct node_256) + from_le16(inner->prefix_bytes) +
+	       (uint32_t)sizeof(struct node_crossing) + NODE_UNIT + IMAGE_SLACK;
 }
 
 /* How the search ends in the parent, searched anew: its image may be another now. */

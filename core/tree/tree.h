@@ -154,6 +154,7 @@ struct tree_tx {
 	struct tree_tx_frame frames[TREE_TX_FRAMES_MAX];
 	uint32_t frame_count;
 	bool is_latched;
+	bool has_moves; /* moves follow: apply leaves them all the room there is */
 	/* Set by apply: a frame has become so empty that tree_shrink pays. */
 	const uint8_t *shrink_key;
 	uint32_t shrink_key_bytes;
@@ -172,6 +173,9 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 /* Latches go, pins stay, until tree_tx_end; tree_tx_relatch takes them again (only
  * with the gate held exclusively all the time). */
 void tree_tx_unlatch(struct tree *tree, struct tree_tx *tx);
+
+/* After the moves: what apply left along the erased keys.  Latched. */
+void tree_tx_tidy(struct tree *tree, struct tree_tx *tx);
 void tree_tx_relatch(struct tree *tree, struct tree_tx *tx);
 void tree_tx_end(struct tree *tree, struct tree_tx *tx);
 
@@ -194,9 +198,12 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 /*
  * Moves everything below byte prefix @src to @dst.  tree_move_check finds out that
  * the move can be made: -ENOENT (nothing there), -EEXIST, -EINVAL, -ENAMETOOLONG; it
- * leaves room for @slack_bytes of other changes.  tree_move then cannot fail, until
- * the gate is opened; @move carries the pins from one to the other.  @earlier are the
- * moves of the same batch that go first: what one of them takes away is no obstacle.
+ * leaves room for what the edits of @tx, latched before, will put there.  tree_move
+ * then cannot fail, until the gate is opened; @move carries the pins from one to the
+ * other.  @earlier are the moves of the same batch that go first: one may clear this
+ * one's destination by moving away exactly that prefix; otherwise moves of a batch lie
+ * apart (-EINVAL).  When all are done, tree_move_tidy() for each: it takes room that a
+ * later one may have counted on.
  */
 struct tree_move {
 	const uint8_t *src, *dst;
@@ -204,11 +211,13 @@ struct tree_move {
 	uint64_t src_frame, dst_frame;
 	uint32_t src_depth, dst_depth;
 	uint32_t src_slot, dst_slot; /* pinned; POOL_NO_SLOT: none */
+	uint32_t spare_count; /* that it may use up */
 	void *cutting; /* scratch image */
 };
 
 int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
-    uint32_t earlier_count, uint32_t slack_bytes, struct tree_spares *spares, struct tree_need *need);
+    uint32_t earlier_count, const struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need);
+void tree_move_tidy(struct tree *tree, struct tree_move *move);
 void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *spares);
 void tree_move_end(struct tree *tree, struct tree_move *move);
 

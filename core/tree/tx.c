@@ -227,6 +227,7 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
 		void *image = tree_image(tree, tx->frames[edit->frame_index].slot);
+		uint32_t keep = tx->has_moves ? KEEP_ALL_ROOM : tx->frames[edit->frame_index].room_bytes;
 		uint32_t live = image_live_bytes(image);
 		struct image_path path;
 
@@ -237,9 +238,21 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 			image_put(image, &path, edit->key, edit->key_bytes, edit->value,
 			    edit->value_bytes, base_version + edit->seq_offset);
 		} else if (path.result == IMAGE_FOUND) {
-			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth);
+			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth, keep);
 			note_erase(tree, tx, edit, image, live);
 		}
+	}
+}
+
+void tree_tx_tidy(struct tree *tree, struct tree_tx *tx)
+{
+	ASSERT(tx->is_latched);
+	for (uint32_t i = 0; i < tx->edit_count; i++) {
+		const struct tree_edit *edit = &tx->edits[i];
+
+		if (edit->kind == TREE_ERASE)
+			image_tidy(tree_image(tree, tx->frames[edit->frame_index].slot),
+			    edit->key, edit->key_bytes, edit->depth, 0);
 	}
 }
 

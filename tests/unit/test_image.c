@@ -102,7 +102,7 @@ static void random_run(unsigned alphabet, uint32_t longest, uint64_t seed)
 		if (pair->is_live && support_random_below(&rng, 2)) {
 			image_find(image, pair->key, pair->key_bytes, 0, &path);
 			ck_assert_int_eq(path.result, IMAGE_FOUND);
-			image_erase(image, &path, pair->key, pair->key_bytes, 0);
+			image_erase(image, &path, pair->key, pair->key_bytes, 0, 0);
 			pair->is_live = false;
 			continue;
 		}
@@ -170,7 +170,7 @@ START_TEST(image_is_empty_after_everything_is_erased)
 		if (!pairs[i].is_live)
 			continue;
 		image_find(image, pairs[i].key, pairs[i].key_bytes, 0, &path);
-		image_erase(image, &path, pairs[i].key, pairs[i].key_bytes, 0);
+		image_erase(image, &path, pairs[i].key, pairs[i].key_bytes, 0, 0);
 	}
 	ck_assert(image_is_empty(image));
 	ck_assert_uint_eq(from_le32(image_header(image)->node_count), 1);
