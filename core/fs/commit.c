@@ -373,9 +373,8 @@ static int record_once(struct recording *r, uint32_t most)
 	if (err == 0 && (r->span_count > 0 || inode->is_changed)) {
 		after = recorded_after(r);
 		err = add_record(r, &after);
-		/* Not batch_commit(): what the worker does is no change for it. */
 		if (err == 0)
-			err = store_commit(r->fs->store, r->batch, NULL);
+			err = batch_commit_last(r->fs, r->batch);
 		if (err == 0)
 			apply(r, &after);
 	}
@@ -398,8 +397,7 @@ static int record_locked(struct fs *fs, struct inode *inode)
 	r->limit = find_limit(fs, inode);
 	do {
 		err = record_once(r, most);
-		if (err == -E2BIG && most > 1) {
-			most /= 4;
+		if (batch_may_shrink(err, &most)) {
 			r->has_more = true;
 			err = 0;
 		}

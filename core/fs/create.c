@@ -206,7 +206,7 @@ static int check_length(const struct inode *dir, struct fs_name name)
 {
 	uint64_t bytes = contents_bytes(dir) + name.len + REACH_BELOW_ENTRY;
 
-	return bytes > STORE_KEY_MAX ? -ENAMETOOLONG : 0;
+	return bytes > PATH_BYTES_MAX ? -ENAMETOOLONG : 0;
 }
 
 static int create(struct fs *fs, uint64_t parent, const struct creation *creation,

@@ -152,16 +152,18 @@ static int remove_locked(struct fs *fs, struct inode *dir, struct inode *inode,
 	if (err == 0)
 		err = unname_prepare(fs, inode, value, now, batch, &unnaming);
 	if (err == 0) {
-		err = batch_commit(fs, batch);
+		err = batch_commit_last(fs, batch);
 		if (err == 0)
 			unname_apply(fs, &unnaming);
 		else
 			unname_cancel(&unnaming);
 	}
-	if (err == 0)
+	if (err == 0) {
 		directory_check_emptied(dir);
-	else
+		worker_note_change(fs);
+	} else {
 		dir->attr = before;
+	}
 	batch_give(fs, batch);
 	return err;
 }

@@ -139,6 +139,72 @@ int batch_commit(struct fs *fs, struct store_batch *batch)
 	return err;
 }
 
+/* ---- the reserve --------------------------------------------------------------- */
+
+/*
+ * On a full volume the tree needs frames to be changed at all: the store asks for as
+ * many as a transaction may dirty.  The reserve is a promise of that many, kept from
+ * data and from new names.  Those it is for get it by taking the promise back just
+ * before their commit, with segment_mutex held, so that no data takes the space.
+ */
+int reserve_ensure_locked(struct fs *fs)
+{
+	int err;
+
+	if (fs->reserve_blocks == fs->reserve_wanted)
+		return 0;
+	err = space_reserve(fs->space, SPACE_TREE, fs->reserve_wanted);
+	if (err == 0)
+		fs->reserve_blocks = fs->reserve_wanted;
+	return err;
+}
+
+static void drop_reserve_locked(struct fs *fs)
+{
+	space_unreserve(fs->space, SPACE_TREE, fs->reserve_blocks);
+	fs->reserve_blocks = 0;
+}
+
+void reserve_drop(struct fs *fs)
+{
+	mutex_lock(&fs->segment_mutex);
+	drop_reserve_locked(fs);
+	mutex_unlock(&fs->segment_mutex);
+}
+
+int batch_commit_last(struct fs *fs, struct store_batch *batch)
+{
+	int err = store_commit(fs->store, batch, NULL);
+
+	if (err != -ENOSPC)
+		return err;
+	mutex_lock(&fs->segment_mutex);
+	drop_reserve_locked(fs);
+	err = store_commit(fs->store, batch, NULL);
+	/* What the commit used comes back with a checkpoint; until then no more data
+	 * is taken in. */
+	if (reserve_ensure_locked(fs) < 0 && store_checkpoint(fs->store) == 0)
+		(void)reserve_ensure_locked(fs);
+	mutex_unlock(&fs->segment_mutex);
+	return err;
+}
+
+/* As much as there is: a full volume must open all the same. */
+static void open_reserve(struct fs *fs)
+{
+	struct space_counters counters;
+	uint64_t most;
+
+	if (fs->is_read_only)
+		return;
+	space_counters(fs->space, &counters);
+	most = counters.total_blocks / RESERVE_SHARE / FRAME_BLOCKS * FRAME_BLOCKS;
+	fs->reserve_wanted = min_of(most, (uint64_t)RESERVE_FRAMES * FRAME_BLOCKS);
+	mutex_lock(&fs->segment_mutex);
+	(void)reserve_ensure_locked(fs);
+	mutex_unlock(&fs->segment_mutex);
+}
+
 /* ---- format ------------------------------------------------------------------ */
 
 static void root_record(const struct fs_format_options *options, struct inode_value *value)
@@ -346,6 +412,8 @@ int fs_open(struct device *device, const struct fs_options *options, struct fs *
 		err = read_ino_limit(fs);
 	if (err == 0)
 		err = read_root(fs);
+	if (err == 0)
+		open_reserve(fs);
 	if (err == 0 && !fs->is_read_only)
 		err = orphan_remove_all(fs);
 	if (err < 0) {
@@ -402,6 +470,7 @@ int fs_close(struct fs *fs)
 	fs->is_read_only = true;
 	discard_pending(fs);
 	(void)segments_write(fs, NULL, 0);
+	reserve_drop(fs);
 	free_memory(fs);
 	close_err = store_close(store);
 	return err < 0 ? err : close_err;
@@ -417,6 +486,7 @@ void fs_abandon(struct fs *fs)
 		discard_pending(fs);
 		(void)segments_write(fs, NULL, 0);
 	}
+	reserve_drop(fs);
 	free_memory(fs);
 	store_abandon(store);
 }

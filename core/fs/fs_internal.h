@@ -34,6 +34,7 @@
 #ifndef HOLTFS_FS_FS_INTERNAL_H
 #define HOLTFS_FS_FS_INTERNAL_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -53,6 +54,18 @@
 #define BATCH_KEY_BYTES (256u * 1024)
 #define SPANS_PER_INODE 4096u	  /* kept in core, if nothing of them is pending */
 #define NOT_PENDING UINT32_MAX
+
+/*
+ * How long keys may become by creating and renaming.  A transaction of two keys (an
+ * entry and its directory, an inode and a span) must fit half a tree frame, where the
+ * store counts each key three times.
+ */
+#define PATH_BYTES_MAX 41472u
+
+/* Frames promised to the tree while the file system is open for writing, so that on a
+ * full volume data can still be recorded and files removed (batch_commit_last). */
+#define RESERVE_FRAMES 12u
+#define RESERVE_SHARE 10u /* but no more than this part of the volume */
 #define TABLE_SHARDS 64u
 #define SPARE_BATCHES 16u
 
@@ -164,6 +177,9 @@ struct fs {
 
 	struct mutex commit_mutex;
 
+	uint64_t reserve_blocks; /* guarded by segment_mutex; 0: used up */
+	uint64_t reserve_wanted; /* set at open */
+
 	struct mutex segment_mutex;
 	struct condition segment_condition;
 	struct segment *segments; /* guarded by segment_mutex, as the next two */
@@ -202,6 +218,14 @@ void fs_set_error(struct fs *fs, int err);
 int batch_take(struct fs *fs, struct store_batch **ret);
 void batch_give(struct fs *fs, struct store_batch *batch); /* NULL allowed */
 int batch_commit(struct fs *fs, struct store_batch *batch);
+
+/* The same for what gives space back or keeps a promise (acknowledged data): it may
+ * use the reserve.  Without the change being noted for the worker. */
+int batch_commit_last(struct fs *fs, struct store_batch *batch);
+
+/* Makes sure the reserve is there before more data is taken in.  segment_mutex held. */
+int reserve_ensure_locked(struct fs *fs);
+void reserve_drop(struct fs *fs);
 
 struct timespec time_now(void);
 int name_check(struct fs_name name);
@@ -374,10 +398,26 @@ int orphan_remove_all(struct fs *fs);
 /* The last reference of an orphan with a record went. */
 void orphan_release(struct fs *fs, uint64_t ino, uint8_t flags);
 
-/* Adds deletes of span records at @prefix (a span key prefix) from span @first, and
- * frees of their blocks, to @batch, up to what one batch may hold. */
-int spans_delete(struct fs *fs, struct key *prefix, uint64_t first,
-    struct store_batch *batch, uint64_t *ret_blocks, bool *ret_is_all);
+/* Spans to delete from a prefix of span keys. */
+struct span_range {
+	struct key *prefix;
+	uint64_t first;
+	uint32_t most; /* in one batch; long keys make it less */
+};
+
+/* Adds deletes of their records, and frees of their blocks, to @batch. */
+int spans_delete(struct fs *fs, const struct span_range *range, struct store_batch *batch,
+    uint64_t *ret_blocks, bool *ret_is_all);
+
+/* A batch was more than the store takes at once: is there a smaller one?  Then *most
+ * is what it may change. */
+static inline bool batch_may_shrink(int err, uint32_t *most)
+{
+	if ((err != -E2BIG && err != -ENOSPC) || *most <= 1)
+		return false;
+	*most = *most > 4 ? *most / 4 : 1;
+	return true;
+}
 
 /* ---- extent.c ----------------------------------------------------------- */
 

@@ -153,10 +153,11 @@ static int delete_span(struct key *key, const struct store_item *item,
 	return 0;
 }
 
-int spans_delete(struct fs *fs, struct key *prefix, uint64_t first,
-    struct store_batch *batch, uint64_t *ret_blocks, bool *ret_is_all)
+int spans_delete(struct fs *fs, const struct span_range *range, struct store_batch *batch,
+    uint64_t *ret_blocks, bool *ret_is_all)
 {
-	uint32_t most = min_of(BATCH_SPANS, BATCH_KEY_BYTES / (prefix->base + 1) + 1);
+	struct key *prefix = range->prefix;
+	uint32_t most = min_of(range->most, BATCH_KEY_BYTES / (prefix->base + 1) + 1);
 	struct store_cursor *cursor;
 	struct store_item item;
 	uint32_t n = 0;
@@ -165,7 +166,7 @@ int spans_delete(struct fs *fs, struct key *prefix, uint64_t first,
 	if (err < 0)
 		return err;
 	*ret_blocks = 0;
-	key_set_span(prefix, first);
+	key_set_span(prefix, range->first);
 	store_cursor_seek(cursor, prefix->at, prefix->bytes, false);
 	while (err == 0 && n < most) {
 		err = store_cursor_next(cursor, prefix->at, prefix->base, &item);
@@ -178,9 +179,19 @@ int spans_delete(struct fs *fs, struct key *prefix, uint64_t first,
 	return err == -ENOENT ? 0 : err;
 }
 
-/* A bounded number of spans; *ret_is_all once none are left. */
-static int remove_spans_step(struct fs *fs, uint64_t ino, bool *ret_is_all)
+static int commit_removal(struct fs *fs, struct store_batch *batch)
 {
+	int err = batch_commit_last(fs, batch);
+
+	if (err == 0)
+		worker_note_change(fs);
+	return err;
+}
+
+/* A bounded number of spans; *ret_is_all once none are left. */
+static int remove_spans_step(struct fs *fs, uint64_t ino, uint32_t most, bool *ret_is_all)
+{
+	struct span_range range = {.most = most};
 	struct store_batch *batch;
 	KEY_ON_STACK(key);
 	uint64_t blocks;
@@ -189,9 +200,10 @@ static int remove_spans_step(struct fs *fs, uint64_t ino, bool *ret_is_all)
 	if (err < 0)
 		return err;
 	key_orphan_spans(&key, ino);
-	err = spans_delete(fs, &key, 0, batch, &blocks, ret_is_all);
+	range.prefix = &key;
+	err = spans_delete(fs, &range, batch, &blocks, ret_is_all);
 	if (err == 0)
-		err = batch_commit(fs, batch);
+		err = commit_removal(fs, batch);
 	batch_give(fs, batch);
 	return err;
 }
@@ -211,18 +223,24 @@ static int remove_record(struct fs *fs, uint64_t ino)
 		return err == -ENOENT ? 0 : err;
 	free_first_span(&value, batch);
 	store_batch_delete(batch, key.at, key.bytes);
-	err = batch_commit(fs, batch);
+	err = commit_removal(fs, batch);
 	batch_give(fs, batch);
 	return err;
 }
 
 int orphan_remove(struct fs *fs, uint64_t ino)
 {
+	uint32_t most = BATCH_SPANS;
 	bool is_all = false;
 	int err = 0;
 
-	while (err == 0 && !is_all)
-		err = remove_spans_step(fs, ino, &is_all);
+	while (err == 0 && !is_all) {
+		err = remove_spans_step(fs, ino, most, &is_all);
+		if (batch_may_shrink(err, &most)) {
+			is_all = false;
+			err = 0;
+		}
+	}
 	return err == 0 ? remove_record(fs, ino) : err;
 }
 

@@ -76,13 +76,9 @@ static int open_locked(struct fs *fs, struct inode *owner, struct segment **ret)
 
 	if (!segment)
 		return -ENOMEM;
-	err = space_reserve(fs->space, SPACE_TREE, SEGMENT_RESERVE);
-	if (err == 0) {
-		segment->has_reserve = true;
+	err = reserve_ensure_locked(fs);
+	if (err == 0)
 		err = store_lease_slot(fs->store, &segment->slot);
-		if (err < 0)
-			space_unreserve(fs->space, SPACE_TREE, SEGMENT_RESERVE);
-	}
 	if (err < 0) {
 		free(segment);
 		return err;
@@ -162,8 +158,6 @@ void segment_end(struct fs *fs, struct segment *segment)
 		else if (i < segment->written)
 			mask_set(good, i);
 	}
-	if (segment->has_reserve)
-		space_unreserve(fs->space, SPACE_TREE, SEGMENT_RESERVE);
 	if (frame != 0 && (good[0] | good[1]) != 0)
 		cache_adopt(fs, frame, segment->slot, good);
 	else
@@ -360,7 +354,7 @@ bool segment_is_written(struct fs *fs, uint32_t place, uint64_t *ret_block, uint
 {
 	uint32_t position = pending_position(place);
 	struct segment *segment;
-	bool is_written, redeems = false;
+	bool is_written;
 
 	mutex_lock(&fs->segment_mutex);
 	segment = segment_of(fs, place);
@@ -368,13 +362,8 @@ bool segment_is_written(struct fs *fs, uint32_t place, uint64_t *ret_block, uint
 	if (is_written) {
 		*ret_block = segment->block[position];
 		*ret_checksum = segment->checksum[position];
-		redeems = segment->has_reserve;
-		segment->has_reserve = false;
 	}
 	mutex_unlock(&fs->segment_mutex);
-	/* The transaction that the reserve was for is about to be made. */
-	if (redeems)
-		space_unreserve(fs->space, SPACE_TREE, SEGMENT_RESERVE);
 	return is_written;
 }
 

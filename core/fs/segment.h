@@ -9,7 +9,6 @@
 
 #define SEGMENT_BLOCKS SPAN_BLOCKS
 #define SEGMENT_REQUESTS 16u
-#define SEGMENT_RESERVE 32u /* blocks for what the tree will say of the data */
 
 /* Guarded by fs->segment_mutex, but for what is said to be otherwise. */
 struct segment {
@@ -24,7 +23,6 @@ struct segment {
 	bool is_closed;	  /* takes no more */
 	bool is_sealing;  /* a thread is about to submit */
 	bool is_submitted;
-	bool has_reserve;
 	int error; /* of a write */
 
 	uint64_t block[SEGMENT_BLOCKS]; /* on the volume; fixed once allocated */

@@ -213,7 +213,8 @@ struct cut {
 	uint64_t freed[2];   /* its blocks that go */
 	struct span_map map; /* it without them */
 	uint64_t freed_blocks;
-	bool is_all; /* nothing is left behind the end */
+	uint32_t most; /* spans to delete in this transaction */
+	bool is_all;   /* nothing is left behind the end */
 };
 
 static void cut_span(struct cut *cut, struct store_batch *batch)
@@ -263,6 +264,11 @@ static int delete_behind(struct fs *fs, struct inode *inode, struct cut *cut,
     struct store_batch *batch)
 {
 	KEY_ON_STACK(key);
+	struct span_range range = {
+	    .prefix = &key,
+	    .first = max_of(first_behind(cut->edge), (uint64_t)1),
+	    .most = cut->most,
+	};
 	uint64_t blocks;
 	int err;
 
@@ -271,8 +277,7 @@ static int delete_behind(struct fs *fs, struct inode *inode, struct cut *cut,
 		return 0;
 	err = key_spans(&key, inode);
 	if (err == 0)
-		err = spans_delete(fs, &key, max_of(first_behind(cut->edge), (uint64_t)1),
-		    batch, &blocks, &cut->is_all);
+		err = spans_delete(fs, &range, batch, &blocks, &cut->is_all);
 	if (err == 0)
 		cut->freed_blocks += blocks;
 	return err;
@@ -324,7 +329,7 @@ static int fill_cut(struct fs *fs, struct inode *inode, uint64_t size, struct cu
 	return err;
 }
 
-static int commit_cut(struct fs *fs, struct inode *inode, uint64_t size, struct cut *cut)
+static int commit_cut_once(struct fs *fs, struct inode *inode, uint64_t size, struct cut *cut)
 {
 	struct size_state before = state_save(inode);
 	struct store_batch *batch;
@@ -335,12 +340,13 @@ static int commit_cut(struct fs *fs, struct inode *inode, uint64_t size, struct 
 		return err;
 	err = fill_cut(fs, inode, size, cut, &value, batch);
 	if (err == 0)
-		err = batch_commit(fs, batch);
+		err = batch_commit_last(fs, batch);
 	batch_give(fs, batch);
 	if (err < 0) {
 		state_restore(inode, &before);
 		return err;
 	}
+	worker_note_change(fs);
 	inode->body_bytes = from_le16(value.head.body_bytes);
 	/* Pending first: a pending block is counted by what is recorded under it. */
 	drop_pending_behind(fs, inode, cut->edge);
@@ -348,6 +354,20 @@ static int commit_cut(struct fs *fs, struct inode *inode, uint64_t size, struct 
 		cut->span->map = cut->map;
 	spans_drop(fs, inode, first_behind(cut->edge));
 	return 0;
+}
+
+/* Should the transaction be too much for the store, it is tried again with fewer spans
+ * deleted: the others are left for truncate_finish(). */
+static int commit_cut(struct fs *fs, struct inode *inode, uint64_t size, struct cut *cut)
+{
+	uint32_t most = BATCH_SPANS;
+	int err;
+
+	do {
+		*cut = (struct cut){.edge = cut->edge, .span = cut->span, .most = most};
+		err = commit_cut_once(fs, inode, size, cut);
+	} while (batch_may_shrink(err, &most));
+	return err;
 }
 
 static int shrink_spans(struct fs *fs, struct inode *inode, uint64_t size, struct damage *damage)
@@ -390,10 +410,10 @@ int inode_set_size(struct fs *fs, struct inode *inode, uint64_t size, struct dam
 
 /* ---- the rest of a large truncation ---------------------------------------------------- */
 
-static int finish_step(struct fs *fs, struct inode *inode)
+static int finish_step(struct fs *fs, struct inode *inode, uint32_t most)
 {
 	struct size_state before = state_save(inode);
-	struct cut cut = {.edge = edge_of(inode->attr.size)};
+	struct cut cut = {.edge = edge_of(inode->attr.size), .most = most};
 	struct store_batch *batch;
 	struct inode_value value;
 	KEY_ON_STACK(key);
@@ -415,9 +435,11 @@ static int finish_step(struct fs *fs, struct inode *inode)
 		err = key_inode(&key, inode);
 	if (err == 0) {
 		store_batch_put(batch, key.at, key.bytes, value.raw, value.bytes);
-		err = batch_commit(fs, batch);
+		err = batch_commit_last(fs, batch);
 	}
-	if (err < 0)
+	if (err == 0)
+		worker_note_change(fs);
+	else
 		state_restore(inode, &before);
 	batch_give(fs, batch);
 	return err;
@@ -425,6 +447,7 @@ static int finish_step(struct fs *fs, struct inode *inode)
 
 int truncate_finish(struct fs *fs, struct inode *inode)
 {
+	uint32_t most = BATCH_SPANS;
 	bool is_done = false;
 	int err = 0;
 
@@ -434,9 +457,11 @@ int truncate_finish(struct fs *fs, struct inode *inode)
 		inode_lock(inode);
 		is_done = !(inode->flags & INODE_TRUNCATING);
 		if (!is_done)
-			err = finish_step(fs, inode);
+			err = finish_step(fs, inode, most);
 		inode_unlock(inode);
 		gate_leave_shared(fs->names, ticket);
+		if (batch_may_shrink(err, &most))
+			err = 0;
 	}
 	return err;
 }

@@ -35,11 +35,11 @@ static void set_size(uint64_t ino, uint64_t size)
 
 static void expect_zeros(uint64_t ino, uint64_t offset, size_t bytes)
 {
-	uint8_t *got = malloc(bytes);
+	uint8_t *got = malloc(bytes), *zeros = calloc(1, bytes);
 
 	ck_assert_uint_eq(test_read(FS, ino, offset, got, bytes), bytes);
-	for (size_t i = 0; i < bytes; i++)
-		ck_assert_uint_eq(got[i], 0);
+	ck_assert_mem_eq(got, zeros, bytes);
+	free(zeros);
 	free(got);
 }
 
@@ -293,7 +293,8 @@ START_TEST(large_truncation_frees_everything)
 	ck_ok(fs_sync(FS));
 	ck_assert_uint_eq(space_now().used_blocks, before + 600);
 	set_size(ino, 512 * 1024 * 10 + 100);
-	ck_assert_uint_eq(space_now().used_blocks + space_now().allocated_blocks, before + 22);
+	ck_ok(fs_sync(FS));
+	ck_assert_uint_eq(space_now().used_blocks, before + 21);
 	set_size(ino, 512 * 1024 * 300);
 	expect_zeros(ino, 512 * 1024 * 10 + 100, 5000);
 	test_expect(FS, ino, 1, 512 * 1024 * 9, 5000);
