@@ -10,8 +10,8 @@
  *	C(d) b / x / ...
  *	C(d) c / NUL 8    span of c               level of c
  *
- * So a stack of *levels* is enough, one for each directory (at its end maybe a file) on
- * the way to the present key.  A level remembers those of its entries that keys may
+ * So a stack of *levels* (check_level.c) is enough, one for each directory (at its end
+ * maybe a file) on the way to the present key.  A level remembers those of its entries that keys may
  * follow for, until it ends: memory is bounded by the directories on one path.
  *
  * When a level ends its counts are final and held against the record; children that no
@@ -31,234 +31,14 @@
 
 #include "fs/fs.h"
 
-/* An entry that keys may follow for. */
-struct child {
-	struct known_inode inode;
-	uint32_t name; /* place in the level's names */
-	uint8_t name_bytes;
-	bool is_visited;
-};
-
-struct level {
-	uint32_t prefix_bytes; /* of C(it) in the path */
-	uint32_t name_bytes;   /* of its own name; 0: the root, an orphan */
-	struct known_inode inode;
-	bool is_passed_over; /* nothing is known of it: keys below mean nothing */
-	/* directories */
-	struct child *children; /* in the order of name "/" once is_sorted */
-	uint32_t child_count, child_size;
-	bool is_sorted;
-	char *names;
-	uint32_t names_bytes, names_size;
-	uint64_t entries, subdirectories;
-	uint64_t need; /* how far keys go past C(it) */
-};
-
-struct files {
-	struct number_set inodes;
-	uint64_t ino_limit;
-	bool has_root, has_limit;
-	struct level *levels;
-	uint32_t level_count, level_size;
-	uint8_t *path; /* C(lowest level) */
-	uint32_t path_size;
-};
-
-struct number_set *files_inodes(struct files *files)
-{
-	return &files->inodes;
-}
-
-uint64_t files_ino_limit(const struct files *files)
-{
-	return files->ino_limit;
-}
-
 /* ---- keys ------------------------------------------------------------------------- */
 
 static void bad_key(struct check *check, const uint8_t *key, uint32_t bytes, const char *why)
 {
 	char text[PATH_TEXT];
 
-	describe_key(key, bytes, text);
+	quote_key(key, bytes, text);
 	report_damage(check, "%s: %s", text, why);
-}
-
-/* ---- the end of things ---------------------------------------------------------------- */
-
-/* All keys below an inode have been seen; @prefix is C(it). */
-static void finish_inode(struct check *check, const uint8_t *prefix, uint32_t prefix_bytes,
-    const struct level *level)
-{
-	const struct known_inode *inode = &level->inode;
-	char text[PATH_TEXT];
-
-	if (is_in_gap(check, prefix, prefix_bytes))
-		return;
-	describe_key(prefix, prefix_bytes, text);
-	if (inode->kind == KIND_FILE)
-		check_blocks(check, text, inode);
-	if (inode->kind != KIND_DIRECTORY || inode->is_uncertain)
-		return;
-	if (inode->size != level->entries)
-		report_damage(check, "%s (inode %llu): counts %llu entries, has %llu", text,
-		    (ull)inode->ino, (ull)inode->size, (ull)level->entries);
-	if (inode->nlink != 2 + level->subdirectories)
-		report_damage(check, "%s (inode %llu): link count is %u, should be %llu", text,
-		    (ull)inode->ino, inode->nlink, (ull)(2 + level->subdirectories));
-	if (level->name_bytes && level->need > (uint64_t)inode->reach * REACH_UNIT)
-		report_damage(check, "%s (inode %llu): keys below it go further than its record says",
-		    text, (ull)inode->ino);
-}
-
-static int set_path(struct files *files, uint32_t keep, const void *bytes, uint32_t count)
-{
-	if (keep + count > files->path_size) {
-		uint32_t size = max_of(files->path_size * 2, keep + count + 256);
-		uint8_t *grown = realloc(files->path, size);
-
-		if (!grown)
-			return -ENOMEM;
-		files->path = grown;
-		files->path_size = size;
-	}
-	if (count)
-		memcpy(files->path + keep, bytes, count);
-	return 0;
-}
-
-/* Nothing came for the child: it has nothing below it. */
-static int finish_child(struct check *check, const struct level *parent, const struct child *child)
-{
-	struct files *files = check->files;
-	struct level level = {.inode = child->inode, .name_bytes = child->name_bytes};
-	uint32_t at = parent->prefix_bytes;
-	int err = set_path(files, at, parent->names + child->name, child->name_bytes);
-
-	if (!err)
-		err = set_path(files, at + child->name_bytes, "/", 1);
-	if (!err)
-		finish_inode(check, files->path, at + child->name_bytes + 1u, &level);
-	return err;
-}
-
-static void free_level(struct level *level)
-{
-	free(level->children);
-	free(level->names);
-}
-
-static int pop(struct check *check)
-{
-	struct files *files = check->files;
-	struct level *level = &files->levels[--files->level_count];
-	int err = 0;
-
-	if (!level->is_passed_over)
-		finish_inode(check, files->path, level->prefix_bytes, level);
-	for (uint32_t i = 0; i < level->child_count && !err; i++)
-		if (!level->children[i].is_visited)
-			err = finish_child(check, level, &level->children[i]);
-	if (level->name_bytes && files->level_count) {
-		struct level *parent = &files->levels[files->level_count - 1];
-
-		parent->need = max_of(parent->need, level->name_bytes + 1 + level->need);
-	}
-	free_level(level);
-	return err;
-}
-
-/* ---- the beginning ---------------------------------------------------------------------- */
-
-static int push(struct check *check, const struct level *level)
-{
-	struct files *files = check->files;
-
-	if (files->level_count == files->level_size) {
-		uint32_t size = max_of(files->level_size * 2, 64u);
-		struct level *grown = realloc(files->levels, size * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		files->levels = grown;
-		files->level_size = size;
-	}
-	files->levels[files->level_count++] = *level;
-	return 0;
-}
-
-/* As contents prefixes compare: name "/". */
-static int compare_names(const char *a, uint32_t a_bytes, const char *b, uint32_t b_bytes)
-{
-	uint32_t common = min_of(a_bytes, b_bytes);
-	int order = common ? memcmp(a, b, common) : 0;
-
-	if (order || a_bytes == b_bytes)
-		return order;
-	if (a_bytes < b_bytes)
-		return '/' - (int)(uint8_t)b[common];
-	return (int)(uint8_t)a[common] - '/';
-}
-
-static int compare_children(const void *a, const void *b, void *ctx)
-{
-	const struct child *left = a, *right = b;
-	const char *names = ctx;
-
-	return compare_names(names + left->name, left->name_bytes, names + right->name,
-	    right->name_bytes);
-}
-
-static struct child *find_child(struct level *level, const char *name, uint32_t bytes)
-{
-	uint32_t low = 0, high = level->child_count;
-
-	if (!level->is_sorted && level->child_count)
-		qsort_r(level->children, level->child_count, sizeof(level->children[0]),
-		    compare_children, level->names);
-	level->is_sorted = true;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		struct child *child = &level->children[middle];
-		int order = compare_names(level->names + child->name, child->name_bytes, name, bytes);
-
-		if (order == 0)
-			return child;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
-}
-
-static int remember_child(struct level *level, const uint8_t *name, uint8_t name_bytes,
-    const struct known_inode *inode)
-{
-	if (level->child_count == level->child_size) {
-		uint32_t size = max_of(level->child_size * 2, 8u);
-		struct child *grown = realloc(level->children, size * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		level->children = grown;
-		level->child_size = size;
-	}
-	if (level->names_bytes + name_bytes > level->names_size) {
-		uint32_t size = max_of(level->names_size * 2, level->names_bytes + 256u);
-		char *grown = realloc(level->names, size);
-
-		if (!grown)
-			return -ENOMEM;
-		level->names = grown;
-		level->names_size = size;
-	}
-	memcpy(level->names + level->names_bytes, name, name_bytes);
-	level->children[level->child_count++] = (struct child){
-	    .inode = *inode, .name = level->names_bytes, .name_bytes = name_bytes};
-	level->names_bytes += name_bytes;
-	level->is_sorted = false;
-	return 0;
 }
 
 /* ---- entries ------------------------------------------------------------------------------ */
@@ -276,11 +56,6 @@ static bool has_more(const struct known_inode *inode)
 	return inode->kind == KIND_DIRECTORY || inode->kind == KIND_UNKNOWN ||
 	       (inode->flags & INODE_HAS_SPANS);
 }
-
-struct key_value {
-	const uint8_t *key, *value;
-	uint32_t key_bytes, value_bytes;
-};
 
 static int take_entry(struct check *check, const struct key_value *item, const uint8_t *name,
     uint32_t name_bytes)
@@ -306,7 +81,7 @@ static int take_entry(struct check *check, const struct key_value *item, const u
 	level->subdirectories += inode.kind == KIND_DIRECTORY;
 	level->need = max_of(level->need, name_bytes + (uint64_t)REACH_BELOW_ENTRY);
 	if (has_more(&inode))
-		return remember_child(level, name, (uint8_t)name_bytes, &inode);
+		return level_remember_child(level, name, (uint8_t)name_bytes, &inode);
 	if (inode.kind == KIND_FILE)
 		check_blocks(check, text, &inode);
 	return 0;
@@ -349,9 +124,9 @@ static int descend(struct check *check, const struct key_value *item, const uint
 	uint32_t base = parent->prefix_bytes;
 	uint32_t bytes = (uint32_t)(slash - item->key) + 1;
 	uint32_t name_bytes = bytes - base - 1;
-	struct child *child = find_child(parent, (const char *)item->key + base, name_bytes);
+	struct child *child = level_find_child(parent, (const char *)item->key + base, name_bytes);
 	struct level level = {.prefix_bytes = bytes, .name_bytes = name_bytes};
-	int err = set_path(files, base, item->key + base, bytes - base);
+	int err = path_set(files, base, item->key + base, bytes - base);
 
 	if (err)
 		return err;
@@ -364,7 +139,7 @@ static int descend(struct check *check, const struct key_value *item, const uint
 		level.is_passed_over = true;
 		err = tell_stray(check, item, bytes, name_bytes);
 	}
-	return err ? err : push(check, &level);
+	return err ? err : levels_push(check, &level);
 }
 
 static int take_span(struct check *check, const struct key_value *item, uint32_t at)
@@ -414,22 +189,6 @@ static int take_below(struct check *check, const struct key_value *item)
 	}
 }
 
-/* Ends the levels that the key does not lie below. */
-static int unwind(struct check *check, const struct key_value *item)
-{
-	struct files *files = check->files;
-	int err = 0;
-
-	while (files->level_count && !err) {
-		uint32_t bytes = files->levels[files->level_count - 1].prefix_bytes;
-
-		if (item && item->key_bytes >= bytes && memcmp(item->key, files->path, bytes) == 0)
-			break;
-		err = pop(check);
-	}
-	return err;
-}
-
 /* ---- the kinds of keys at the top --------------------------------------------------------------- */
 
 /* Begins a level that is no child; its prefix is the first bytes of @key and a "/". */
@@ -442,11 +201,11 @@ static int begin_level(struct check *check, const uint8_t *key, uint32_t key_byt
 	    .inode = *inode,
 	    .is_passed_over = inode->kind != KIND_DIRECTORY && inode->kind != KIND_FILE,
 	};
-	int err = set_path(files, 0, key, key_bytes);
+	int err = path_set(files, 0, key, key_bytes);
 
 	if (!err)
-		err = set_path(files, key_bytes, "/", 1);
-	return err ? err : push(check, &level);
+		err = path_set(files, key_bytes, "/", 1);
+	return err ? err : levels_push(check, &level);
 }
 
 static int take_root(struct check *check, const struct key_value *item)
@@ -547,7 +306,7 @@ int files_key(struct check *check, const uint8_t *key, uint32_t key_bytes, const
     uint32_t value_bytes)
 {
 	struct key_value item = {key, value, key_bytes, value_bytes};
-	int err = unwind(check, &item);
+	int err = levels_unwind(check, &item);
 
 	if (!err && check->files->level_count == 0) {
 		err = take_top(check, &item);
@@ -561,7 +320,7 @@ int files_key(struct check *check, const uint8_t *key, uint32_t key_bytes, const
 int files_end(struct check *check)
 {
 	struct files *files = check->files;
-	int err = unwind(check, NULL);
+	int err = levels_unwind(check, NULL);
 
 	if (err)
 		return err;
@@ -599,7 +358,7 @@ void files_destroy(struct files *files)
 	if (!files)
 		return;
 	for (uint32_t i = 0; i < files->level_count; i++)
-		free_level(&files->levels[i]);
+		level_free(&files->levels[i]);
 	free(files->levels);
 	free(files->path);
 	number_set_fini(&files->inodes);

@@ -123,13 +123,13 @@ void check_blocks(struct check *check, const char *path, const struct known_inod
 static int check_number(struct subject *subject)
 {
 	struct check *check = subject->check;
-	uint64_t ino = subject->inode->ino, limit = files_ino_limit(check->files);
+	uint64_t ino = subject->inode->ino, limit = check->files->ino_limit;
 	bool was_in;
 	int err;
 
 	if (limit && ino >= limit)
 		inode_damage(subject, "the number was never given out (limit %llu)", (ull)limit);
-	err = number_set_add(files_inodes(check->files), ino, &was_in);
+	err = number_set_add(&check->files->inodes, ino, &was_in);
 	if (!err && was_in)
 		inode_damage(subject, "another inode has the same number");
 	return err;
@@ -146,8 +146,10 @@ static int check_file(struct subject *subject, const struct inode_record *head, 
 	if (head->body == INODE_BODY_INLINE) {
 		if (body_bytes > INODE_INLINE_MAX)
 			inode_damage(subject, "%u bytes of data in the record, more than allowed", body_bytes);
-		if (inode->blocks || (inode->flags & INODE_HAS_SPANS))
+		if (inode->blocks || (inode->flags & INODE_HAS_SPANS)) {
 			inode_damage(subject, "has data both in the record and in blocks");
+			inode->is_uncertain = true;
+		}
 		subject->check->totals.data_bytes += body_bytes;
 		return 0;
 	}

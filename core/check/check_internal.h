@@ -7,6 +7,7 @@
  *   check_tree.c   every tree frame, and every key in order
  *   check_space.c  who names which block, against the space map
  *   check_fs.c     keys: directories, entries, what hangs below what
+ *   check_level.c  the directories on the way to the present key
  *   check_inode.c  values: inode records and span records
  *   check_data.c   content of data blocks
  *   check_text.c   keys as text
@@ -92,6 +93,9 @@ typedef unsigned long long ull;
 /* What the first bytes of a key stand for, fit for a line of text. */
 void describe_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT]);
 
+/* The bytes themselves. */
+void quote_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT]);
+
 /* ---- check_maps.c ----------------------------------------------------------------- */
 
 int check_maps(struct check *check);
@@ -165,9 +169,58 @@ int check_span(struct check *check, const char *path, struct known_inode *inode,
 /* All spans of the file have been seen. */
 void check_blocks(struct check *check, const char *path, const struct known_inode *inode);
 
-/* What files.c gives check_inode.c to see. */
-struct number_set *files_inodes(struct files *files);
-uint64_t files_ino_limit(const struct files *files); /* 0: not known */
+/* ---- check_level.c -------------------------------------------------------------------- */
+
+/* An entry that keys may follow for. */
+struct child {
+	struct known_inode inode;
+	uint32_t name; /* place in the level's names */
+	uint8_t name_bytes;
+	bool is_visited;
+};
+
+struct level {
+	uint32_t prefix_bytes; /* of C(it) in the path */
+	uint32_t name_bytes;   /* of its own name; 0: the root, an orphan */
+	struct known_inode inode;
+	bool is_passed_over; /* nothing is known of it: keys below mean nothing */
+	/* directories */
+	struct child *children; /* in the order of name "/" once is_sorted */
+	uint32_t child_count, child_size;
+	bool is_sorted;
+	char *names;
+	uint32_t names_bytes, names_size;
+	uint64_t entries, subdirectories;
+	uint64_t need; /* how far keys go past C(it) */
+};
+
+struct files {
+	struct number_set inodes;
+	uint64_t ino_limit;
+	bool has_root, has_limit;
+	struct level *levels;
+	uint32_t level_count, level_size;
+	uint8_t *path; /* C(lowest level) */
+	uint32_t path_size;
+};
+
+struct key_value {
+	const uint8_t *key, *value;
+	uint32_t key_bytes, value_bytes;
+};
+
+/* Writes into the path behind its first @keep bytes. */
+int path_set(struct files *files, uint32_t keep, const void *bytes, uint32_t count);
+
+int levels_push(struct check *check, const struct level *level);
+
+/* Ends the levels that the key (NULL: none) does not lie below. */
+int levels_unwind(struct check *check, const struct key_value *item);
+
+struct child *level_find_child(struct level *level, const char *name, uint32_t bytes);
+int level_remember_child(struct level *level, const uint8_t *name, uint8_t name_bytes,
+    const struct known_inode *inode);
+void level_free(struct level *level);
 
 /* ---- check_data.c -------------------------------------------------------------------- */
 

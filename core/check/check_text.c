@@ -20,6 +20,15 @@ static void append(char text[PATH_TEXT], size_t *at, const uint8_t *bytes, size_
 	text[*at] = 0;
 }
 
+void quote_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT])
+{
+	size_t at = 0;
+
+	append(text, &at, (const uint8_t *)"\"", 1);
+	append(text, &at, key, bytes);
+	append(text, &at, (const uint8_t *)"\"", 1);
+}
+
 void describe_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT])
 {
 	size_t at = 0;
@@ -30,9 +39,7 @@ void describe_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT])
 		return;
 	}
 	if (bytes == 0 || key[0] != KEY_ROOT_INODE[0]) {
-		append(text, &at, (const uint8_t *)"\"", 1);
-		append(text, &at, key, bytes);
-		append(text, &at, (const uint8_t *)"\"", 1);
+		quote_key(key, bytes, text);
 		return;
 	}
 	first = 1;

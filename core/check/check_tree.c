@@ -54,7 +54,7 @@ struct item {
 	bool is_crossing;
 };
 
-struct level {
+struct frame_level {
 	uint64_t frame_id;
 	uint32_t base_bytes; /* of the path: the key of its crossing */
 	uint8_t lo, hi;
@@ -74,7 +74,7 @@ struct bytes {
 
 struct tree_walk {
 	struct check *check;
-	struct level *levels;
+	struct frame_level *levels;
 	uint32_t level_count, level_size;
 	struct bytes path; /* key of the present item */
 	struct bytes last; /* the last leaf's key */
@@ -99,7 +99,7 @@ bool is_in_gap(const struct check *check, const uint8_t *prefix, uint32_t bytes)
 	return false;
 }
 
-static int add_gap(struct check *check, const struct bytes *path, const struct level *level)
+static int add_gap(struct check *check, const struct bytes *path, const struct frame_level *level)
 {
 	uint8_t *prefix;
 
@@ -226,7 +226,7 @@ static int walk_nodes(struct check *check, uint64_t frame_id, const uint8_t *ima
 
 struct collector {
 	struct tree_walk *walk;
-	struct level *level;
+	struct frame_level *level;
 	bool is_outside; /* an entry of the root lies outside lo..hi */
 };
 
@@ -242,7 +242,7 @@ static uint32_t shared_bytes(const struct bytes *before, const uint8_t *key, uin
 static int add_item(struct collector *collector, const uint8_t *key, uint32_t key_bytes,
     const void *node, bool is_crossing)
 {
-	struct level *level = collector->level;
+	struct frame_level *level = collector->level;
 	struct bytes *before = &collector->walk->item_key;
 	struct bytes suffixes = {level->suffixes, level->suffix_bytes, level->suffix_size};
 	uint32_t shared = shared_bytes(before, key, key_bytes);
@@ -274,7 +274,7 @@ static int add_item(struct collector *collector, const uint8_t *key, uint32_t ke
 	return 0;
 }
 
-static bool is_outside(const struct level *level, unsigned lo, unsigned hi)
+static bool is_outside(const struct frame_level *level, unsigned lo, unsigned hi)
 {
 	return lo < level->lo || hi > level->hi;
 }
@@ -310,7 +310,7 @@ static const struct node_inner *root_of(const uint8_t *image)
 /* -EUCLEAN: reported. */
 static int check_shape(struct tree_walk *walk, const struct collector *collector)
 {
-	const struct level *level = collector->level;
+	const struct frame_level *level = collector->level;
 	const struct node_inner *root = root_of(level->image);
 	const char *fault = NULL;
 
@@ -326,7 +326,7 @@ static int check_shape(struct tree_walk *walk, const struct collector *collector
 	return fault ? -EUCLEAN : 0;
 }
 
-static void unload(struct level *level)
+static void unload(struct frame_level *level)
 {
 	free(level->image);
 	free(level->items);
@@ -339,7 +339,7 @@ static void unload(struct level *level)
 }
 
 /* -EUCLEAN: reported. */
-static int load(struct tree_walk *walk, struct level *level)
+static int load(struct tree_walk *walk, struct frame_level *level)
 {
 	struct collector collector = {.walk = walk, .level = level};
 	struct tree_visit visit = {
@@ -362,7 +362,7 @@ static int load(struct tree_walk *walk, struct level *level)
 
 /* ---- the walk ----------------------------------------------------------------------- */
 
-static void count_frame(struct check *check, const struct level *level)
+static void count_frame(struct check *check, const struct frame_level *level)
 {
 	const struct frame_header *header = (const void *)level->image;
 
@@ -373,12 +373,12 @@ static void count_frame(struct check *check, const struct level *level)
 /* Begins with a frame whose crossing stands at the present path. */
 static int push(struct tree_walk *walk, uint64_t frame_id, uint8_t lo, uint8_t hi)
 {
-	struct level *level;
+	struct frame_level *level;
 	int err;
 
 	if (walk->level_count == walk->level_size) {
 		uint32_t size = max_of(walk->level_size * 2, 16u);
-		struct level *grown = realloc(walk->levels, size * sizeof(*grown));
+		struct frame_level *grown = realloc(walk->levels, size * sizeof(*grown));
 
 		if (!grown)
 			return -ENOMEM;
@@ -386,7 +386,7 @@ static int push(struct tree_walk *walk, uint64_t frame_id, uint8_t lo, uint8_t h
 		walk->level_size = size;
 	}
 	level = &walk->levels[walk->level_count];
-	*level = (struct level){
+	*level = (struct frame_level){
 	    .frame_id = frame_id, .base_bytes = walk->path.count, .lo = lo, .hi = hi};
 	err = load(walk, level);
 	if (err == -EUCLEAN)
@@ -404,7 +404,7 @@ static int follow_crossing(struct tree_walk *walk, uint64_t from, const struct n
 {
 	struct check *check = walk->check;
 	uint64_t frame_id = from_le64(crossing->frame_id);
-	struct level range = {
+	struct frame_level range = {
 	    .base_bytes = walk->path.count, .lo = crossing->lo, .hi = crossing->hi};
 	bool was_named;
 	int err;
@@ -454,7 +454,7 @@ static int take_leaf(struct tree_walk *walk, uint64_t frame_id, const struct nod
 
 static int step(struct tree_walk *walk)
 {
-	struct level *level = &walk->levels[walk->level_count - 1];
+	struct frame_level *level = &walk->levels[walk->level_count - 1];
 	const struct item *item;
 	const void *node;
 	int err;
