@@ -330,6 +330,7 @@ static int open_store(struct fs *fs, struct device *device)
 	    .is_read_only = fs->options.is_read_only,
 	    .has_shared_ring = fs->options.has_shared_ring,
 	    .no_threads = fs->options.no_threads,
+	    .keep_device = fs->options.keep_device,
 	};
 	int err = store_open(device, &options, &fs->store);
 

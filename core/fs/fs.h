@@ -57,11 +57,12 @@ struct fs_options {
 	bool no_atime;
 	bool has_shared_ring;
 	bool no_threads;	     /* commits only when asked (tests) */
+	bool keep_device;	     /* it stays the caller's: close leaves it open */
 	uint32_t commit_interval_ms; /* 0: 1000 */
 	uint64_t cache_bytes;	     /* frames and inodes; 0: default */
 };
 
-/* The device goes over to the fs on success.  Errors of store_open, and -EUCLEAN
+/* The device goes over to the fs on success, unless it is kept.  Errors of store_open, and -EUCLEAN
  * when there is no root. */
 int fs_open(struct device *device, const struct fs_options *options, struct fs **ret);
 
