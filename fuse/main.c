@@ -34,6 +34,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "device/device.h"
 #include "fuse/background.h"
@@ -88,6 +89,19 @@ static uint32_t lock_wait_ms(const struct daemon *daemon)
 	return where ? 0 : LOCK_WAIT_MS;
 }
 
+/*
+ * A 16th of the machine's memory, 256 MiB to 4 GiB.  A tree that fits is written when
+ * the journal is half full; one that does not, each time half of the cache has been
+ * changed, whole frames for single entries.
+ */
+static uint64_t default_cache_bytes(void)
+{
+	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+	memory = max_of(memory / 16, (uint64_t)256 << 20);
+	return min_of(memory, (uint64_t)4 << 30);
+}
+
 static int open_volume(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
@@ -100,7 +114,8 @@ static int open_volume(struct daemon *daemon)
 	    .is_read_only = options->is_read_only,
 	    .no_atime = options->has_no_atime,
 	    .commit_interval_ms = options->commit_interval_ms,
-	    .cache_bytes = options->cache_bytes,
+	    .cache_bytes = options->cache_bytes ? options->cache_bytes : default_cache_bytes(),
+	    .has_shared_ring = true,
 	};
 	struct device *device;
 	int err = device_open(daemon->volume, &device_options, &device);

@@ -37,7 +37,7 @@ const char options_usage[] =
     "     ro, rw               read-only, or read and write (default)\n"
     "     commit=SECONDS       at most this much is lost without fsync (default 1;\n"
     "                          fractions allowed)\n"
-    "     cache=SIZE           memory for the cache (default 256M; K, M, G, T)\n"
+    "     cache=SIZE           memory for the cache (K, M, G, T)\n"
     "     allow_other          other users may enter the mount\n"
     "     noatime, relatime    do not keep access times, or roughly (default)\n"
     "     nosuid, nodev, noexec   as for mount(8)\n"
