@@ -184,6 +184,14 @@ static void print_counts(const struct check_totals *totals)
 	printf("  in use       %s\n", used);
 }
 
+/* Who asked for repairs hears that there are none. */
+static void answer_repair(const struct fsck_options *options)
+{
+	if (options->mode == 'p' || options->mode == 'y')
+		cli_error("%s: this version cannot repair; copy out what is readable",
+		    options->path);
+}
+
 static void print_summary(const struct fsck_options *options, const struct check_totals *totals)
 {
 	bool is_clean = !totals->damages && !totals->leaks;
@@ -199,9 +207,8 @@ static void print_summary(const struct fsck_options *options, const struct check
 		    options->path, totals->damages, totals->leaks);
 	if (options->is_verbose)
 		print_counts(totals);
-	if (!is_clean && (options->mode == 'p' || options->mode == 'y'))
-		cli_error("%s: this version cannot repair; copy out what is readable",
-		    options->path);
+	if (!is_clean)
+		answer_repair(options);
 }
 
 /* -EUCLEAN is an answer (too damaged to walk), the rest are failures to ask. */
@@ -209,6 +216,7 @@ static int exit_for_failure(const struct fsck_options *options, int err)
 {
 	if (err == -EUCLEAN) {
 		cli_error("%s: too damaged to be checked further", options->path);
+		answer_repair(options);
 		return FSCK_UNCORRECTED;
 	}
 	cli_error("%s: not checked: %s", options->path, volume_explain(err));
