@@ -11,6 +11,8 @@ set -euo pipefail
 
 : "${top_srcdir:?run by make check}" "${top_builddir:?run by make check}"
 export LC_ALL=C
+# A make that a test runs is not part of the make that runs the test.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 # A shell's own PATH entries may be missing in cron and containers: sbin is needed.
 export PATH="$top_builddir:$PATH:/usr/sbin:/sbin"
 
