@@ -64,6 +64,7 @@ START_TEST(unsynced_data_is_absent_not_garbage)
 	ck_ok(fs_fsync(FS, ino, false));
 	test_write(FS, ino, 2, 50000, 600000);
 	ck_ok(fs_setattr(FS, ino, FS_SET_MODE, &(struct fs_attr){.mode = 0600}, &attr));
+	ck_ok(fs_setattr(FS, ino, FS_SET_SIZE, &(struct fs_attr){.size = 2000000}, &attr));
 	/* Another file's fsync makes the chmod durable, and the size must not come
 	 * along without the data. */
 	ck_ok(fs_fsync(FS, test_file(FS, FS_ROOT_INO, "g"), false));
