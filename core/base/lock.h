@@ -20,7 +20,7 @@ enum lock_rank {
 	RANK_DAEMON = 1,  /* fuse/: session state */
 	RANK_NAMESPACE,	  /* core/fs: paths stay as they are while held shared */
 	RANK_FS_COMMIT,	  /* core/fs: one data commit at a time */
-	RANK_INODE,	  /* core/fs: one inode; parent before child, then by number */
+	RANK_INODE,	  /* core/fs: one inode; directories from the root down, then others */
 	RANK_FS_TABLE,	  /* core/fs: inode table changes */
 	RANK_SEGMENT,	  /* core/fs: open segments */
 	RANK_SPARES,	  /* core/store: one thread at a time collects spare slots */

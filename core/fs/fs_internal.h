@@ -205,7 +205,7 @@ struct fs {
 	bool has_worker, worker_stops, worker_is_early;
 	uint64_t changed_at_ns;
 	uint64_t *reap_queue;
-	uint32_t reap_count, reap_capacity;
+	uint32_t reap_count, reap_capacity, reaping; /* orphans waiting; in hand */
 	_Atomic bool has_changes;
 };
 
@@ -581,7 +581,7 @@ int write_make_room(struct fs *fs);
 void worker_note_change(struct fs *fs);
 void worker_hurry(struct fs *fs); /* commit soon */
 bool worker_queue_reap(struct fs *fs, uint64_t ino); /* false: do it yourself */
-void worker_reap_now(struct fs *fs);
+void worker_reap_now(struct fs *fs); /* until none is left, also in other hands */
 int worker_start(struct fs *fs);
 void worker_stop(struct fs *fs);
 

@@ -82,6 +82,7 @@ static bool take_reap(struct fs *fs, uint64_t *ret_ino)
 	mutex_lock(&fs->worker_mutex);
 	if (fs->reap_count > 0) {
 		*ret_ino = fs->reap_queue[--fs->reap_count];
+		fs->reaping++;
 		has = true;
 	}
 	mutex_unlock(&fs->worker_mutex);
@@ -89,12 +90,25 @@ static bool take_reap(struct fs *fs, uint64_t *ret_ino)
 }
 
 /* An orphan that cannot be removed now is found again by the next open. */
+static void reap(struct fs *fs, uint64_t ino)
+{
+	(void)orphan_remove(fs, ino);
+	mutex_lock(&fs->worker_mutex);
+	fs->reaping--;
+	condition_wake_all(&fs->worker_condition);
+	mutex_unlock(&fs->worker_mutex);
+}
+
 void worker_reap_now(struct fs *fs)
 {
 	uint64_t ino;
 
 	while (take_reap(fs, &ino))
-		(void)orphan_remove(fs, ino);
+		reap(fs, ino);
+	mutex_lock(&fs->worker_mutex);
+	while (fs->reaping > 0)
+		condition_wait(&fs->worker_condition, &fs->worker_mutex);
+	mutex_unlock(&fs->worker_mutex);
 }
 
 /* ---- the thread ---------------------------------------------------------------- */
@@ -148,7 +162,7 @@ static void *run(void *arg)
 			if (fs_sync(fs) < 0 && fs_error(fs) == 0)
 				worker_note_change(fs);
 		} else if (take_reap(fs, &ino)) {
-			(void)orphan_remove(fs, ino);
+			reap(fs, ino);
 		}
 	}
 	return NULL;
