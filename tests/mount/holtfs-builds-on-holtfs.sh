@@ -22,10 +22,14 @@ mkdir "$mnt/build"
 cd "$mnt/build"
 ../source/configure -q --enable-debug
 make -s core/libcore.a
-tests="tests/unit/test_device tests/unit/test_pool"
+tests="tests/unit/test_base tests/unit/test_pool tests/unit/test_fs"
 if [ -n "${TEST_LONG:-}" ]; then
-  tests=$(cd "$mnt/source" && find tests/unit -name 'test_*.c' | sed 's/\.c$//' | sort | tr '\n' ' ')
+  tests=$(sed -n 's/^TESTS += \(tests\/unit\/.*\)/\1/p' "$mnt"/source/*/Makemodule.am \
+    "$mnt"/source/*/*/Makemodule.am | tr '\n' ' ')
 fi
+# The volumes that those tests make lie in the mount as well.
+mkdir "$mnt/tmp"
+export TMPDIR=$mnt/tmp
 make -s check TESTS="$tests" || {
   cat test-suite.log
   fail "unit tests fail in the mount"
