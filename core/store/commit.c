@@ -26,6 +26,9 @@
 #include "base/assert.h"
 #include "base/log.h"
 
+/* While frames are kept, how many loads without success call for a checkpoint. */
+#define HOLD_LOADS 16
+
 /* Frames that structural steps on behalf of one batch may dirty besides its own. */
 #define STRUCTURE_FRAMES 8
 
@@ -85,8 +88,11 @@ static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t rep
 {
 	struct iovec body = {.iov_base = batch->body, .iov_len = batch->body_bytes};
 
-	if (!store->journal)
+	if (!store->journal) {
+		/* A checkpoint from now on contains the batch. */
+		store->replay_lsn = *ret_end;
 		return replay_lsn;
+	}
 	return journal_append(store->journal, JOURNAL_BATCH, &body, 1, ret_end);
 }
 
@@ -107,6 +113,8 @@ static int pass_shared(struct store *store, struct store_batch *batch, lsn_t rep
 		apply_runs(store, batch);
 		tree_tx_end(&store->tree, &batch->tx);
 	}
+	if (err == -EAGAIN)
+		err = store_check_need(store, need);
 	gate_leave_shared(store->gate, ticket);
 	return err;
 }
@@ -136,13 +144,41 @@ static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t 
 		}
 		tree_tx_end(&store->tree, &batch->tx);
 	}
+	if (err == -EAGAIN)
+		err = store_check_need(store, need);
 	gate_leave_exclusive(store->gate);
 	return err;
+}
+
+/*
+ * Frames loaded for one batch before it begins to keep those it has found.  One batch
+ * at a time does, so that two never sit on half the memory that each of them needs.
+ */
+static void hold_frames(struct store *store, struct store_batch *batch, uint32_t loads)
+{
+	if (loads <= 2 * (batch->tx.edit_count + 2 * batch->move_count) + 16)
+		return;
+	if (!batch->tx.hold.is_on) {
+		mutex_lock(&store->hold_mutex);
+		tree_hold_begin(&batch->tx, pool_slot_count(store->pool) / 2);
+	}
+	/* Dirty frames take the place that the other half is for. */
+	if (loads % HOLD_LOADS == 0)
+		store_run_checkpoint(store, false);
+}
+
+static void let_frames_go(struct store *store, struct store_batch *batch)
+{
+	if (!batch->tx.hold.is_on)
+		return;
+	tree_hold_end(&store->tree, &batch->tx);
+	mutex_unlock(&store->hold_mutex);
 }
 
 static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
     lsn_t *ret_end)
 {
+	uint32_t loads = 0;
 	int err;
 
 	for (;;) {
@@ -152,13 +188,15 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
 			err = pass_exclusive(store, batch, replay_lsn, ret_end, &need);
 		else
 			err = pass_shared(store, batch, replay_lsn, ret_end, &need);
-		if (err == -EAGAIN)
-			err = store_provide(store, &need, &batch->spares);
-		else
+		if (err != -EAGAIN)
 			break;
+		if (need.kind == TREE_NEED_FRAME)
+			hold_frames(store, batch, ++loads);
+		err = store_provide(store, &need, &batch->spares);
 		if (err)
 			break;
 	}
+	let_frames_go(store, batch);
 	if (!err && batch->tx.shrink_key)
 		store_shrink(store, batch->tx.shrink_key, batch->tx.shrink_key_bytes, &batch->spares);
 	store_return_spares(store, &batch->spares);

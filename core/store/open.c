@@ -53,6 +53,7 @@ static void destroy(struct store *store)
 	space_close(store->space);
 	gate_destroy(store->gate);
 	leave_device(store);
+	mutex_fini(&store->hold_mutex);
 	mutex_fini(&store->spares_mutex);
 	mutex_fini(&store->checkpoint_mutex);
 	mutex_fini(&store->dirty_mutex);
@@ -71,6 +72,7 @@ static struct store *create(const struct store_options *options)
 	if (!store)
 		return NULL;
 	store->options = *options;
+	mutex_init(&store->hold_mutex, RANK_HOLD);
 	mutex_init(&store->spares_mutex, RANK_SPARES);
 	mutex_init(&store->checkpoint_mutex, RANK_CHECKPOINT);
 	mutex_init(&store->dirty_mutex, RANK_DIRTY);
@@ -109,6 +111,7 @@ static int assemble(struct store *store, struct device *device, const struct sup
 	    .pool = store->pool,
 	    .root_id = from_le64(superblock->user_root),
 	    .epoch = 1,
+	    .shape = 1,
 	    .host = {
 		.ctx = store,
 		.dirtied = store_frame_dirtied,
@@ -222,12 +225,51 @@ static int survey_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
 	return 0;
 }
 
+/*
+ * A pool smaller than the one the batch was made with may not hold all its frames at
+ * once.  Nobody looks on: edit by edit it comes to the same.  Should it happen that a
+ * checkpoint falls in between and recovery is cut off as well, the record is replayed
+ * from its beginning, which for puts and deletes makes no difference; hence they come
+ * first.
+ */
+static int replay_in_pieces(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
+{
+	struct tree_edit *edits = batch->tx.edits;
+	uint32_t edit_count = batch->tx.edit_count, move_count = batch->move_count;
+	uint32_t run_count = batch->run_count;
+	struct tree_move moves[BATCH_MOVES_MAX];
+	lsn_t again = lsn;
+	int err = 0;
+
+	memcpy(moves, batch->moves, sizeof(moves));
+	batch->run_count = batch->move_count = 0;
+	batch->tx.edit_count = 1;
+	for (uint32_t i = 0; i < edit_count && !err; i++, batch->tx.edits++) {
+		err = store_throttle(store);
+		if (!err)
+			err = batch_apply(store, batch, lsn, &again);
+	}
+	batch->tx.edits = edits;
+	batch->tx.edit_count = 0;
+	/* So that there is no need for one in between. */
+	if (!err && move_count)
+		err = store_run_checkpoint(store, false);
+	for (uint32_t i = 0; i < move_count && !err; i++) {
+		batch->move_count = 1;
+		batch->moves[0] = moves[i];
+		err = batch_apply(store, batch, lsn, &again);
+	}
+	batch->move_count = 0;
+	batch->run_count = run_count;
+	return err ? err : batch_apply(store, batch, lsn, &end);
+}
+
 static int replay_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
     const void *body, uint32_t body_bytes)
 {
 	struct recovery *recovery = ctx;
 	struct store *store = recovery->store;
-	lsn_t ignored;
+	lsn_t after = end;
 	int err;
 
 	if (lsn >= recovery->end)
@@ -237,7 +279,9 @@ static int replay_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
 	if (!err)
 		err = store_throttle(store);
 	if (!err)
-		err = batch_apply(store, recovery->batch, lsn, &ignored);
+		err = batch_apply(store, recovery->batch, lsn, &after);
+	if (err == -E2BIG)
+		err = replay_in_pieces(store, recovery->batch, lsn, end);
 	if (!err)
 		err = store_error(store);
 	if (err)

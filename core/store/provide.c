@@ -22,6 +22,9 @@
 /* How long to sleep before looking again whether a slot came free. */
 #define LEASE_WAIT_NS 50000000ull
 
+/* Rounds of waiting after which the caller looks anew at what it needs. */
+#define ROUNDS_MAX 8
+
 static _Thread_local uint32_t dirtied_here;
 
 uint32_t store_dirtied_here(void)
@@ -89,22 +92,33 @@ void store_frame_dropped(void *ctx, uint64_t frame_id)
 
 /* ---- slots ----------------------------------------------------------------------- */
 
+/* -ENOBUFS: none came free after a wait. */
+static int lease_or_wait(struct store *store, uint32_t *ret_slot)
+{
+	int err = pool_lease(store->pool, ret_slot);
+	uint32_t token;
+
+	if (err != -ENOBUFS)
+		return err;
+	token = pool_wait_token(store->pool);
+	store_want_checkpoint(store);
+	err = pool_lease(store->pool, ret_slot);
+	if (err != -ENOBUFS)
+		return err;
+	pool_wait(store->pool, token, LEASE_WAIT_NS);
+	return -ENOBUFS;
+}
+
 int store_lease_slot(struct store *store, uint32_t *ret_slot)
 {
-	for (;;) {
-		int err = pool_lease(store->pool, ret_slot);
-		uint32_t token;
+	for (unsigned failures = 0;;) {
+		int err = lease_or_wait(store, ret_slot);
 
 		if (err != -ENOBUFS)
 			return err;
-		token = pool_wait_token(store->pool);
-		store_want_checkpoint(store);
-		if (store_error(store))
+		/* No checkpoint will clean a frame again; others may let go of theirs. */
+		if (store_error(store) && ++failures > ROUNDS_MAX)
 			return -EROFS;
-		err = pool_lease(store->pool, ret_slot);
-		if (err != -ENOBUFS)
-			return err;
-		pool_wait(store->pool, token, LEASE_WAIT_NS);
 	}
 }
 
@@ -116,6 +130,7 @@ void store_return_spares(struct store *store, struct tree_spares *spares)
 
 int store_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count)
 {
+	unsigned rounds = 0;
 	int err = 0;
 
 	if (count > TREE_SPARES_MAX || count > pool_slot_count(store->pool) / 2)
@@ -124,14 +139,18 @@ int store_collect_spares(struct store *store, struct tree_spares *spares, uint32
 		return 0;
 	store_return_spares(store, spares);
 	mutex_lock(&store->spares_mutex);
-	while (!err && spares->count < count) {
-		err = store_lease_slot(store, &spares->slots[spares->count]);
+	while (!err && spares->count < count && rounds < ROUNDS_MAX) {
+		err = lease_or_wait(store, &spares->slots[spares->count]);
 		if (!err)
 			spares->count++;
+		else if (err == -ENOBUFS)
+			err = ++rounds < ROUNDS_MAX ? 0 : -EAGAIN;
 	}
 	mutex_unlock(&store->spares_mutex);
 	if (err)
 		store_return_spares(store, spares);
+	if (err == -EAGAIN)
+		err = store_error(store) ? -EROFS : 0;
 	return err;
 }
 
@@ -202,11 +221,32 @@ int store_load_frame(struct store *store, uint64_t frame_id)
 	return err;
 }
 
+int store_check_need(struct store *store, const struct tree_need *need)
+{
+	struct manifest_place place;
+
+	if (need->kind != TREE_NEED_FRAME)
+		return -EAGAIN;
+	manifest_get(store->space, need->frame_id, &place);
+	if (place.disk_frame ||
+	    pool_find(store->pool, frame_key_make(FRAME_TREE, need->frame_id)) != POOL_NO_SLOT)
+		return -EAGAIN;
+	log_error("tree frame %llu is referred to but not in the manifest",
+	    (unsigned long long)need->frame_id);
+	return -EUCLEAN;
+}
+
 /* ---- room ------------------------------------------------------------------------- */
+
+/*
+ * A structural step needs spares and some frames in memory at once.  Where most slots
+ * are dirty the ones push the others out; a checkpoint now and then ends that.
+ */
+#define STEP_TRIES 8
 
 static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
-	for (;;) {
+	for (unsigned tries = 1;; tries++) {
 		struct tree_need need;
 		int err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 
@@ -215,11 +255,15 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 		gate_enter_exclusive(store->gate);
 		err = tree_make_room(&store->tree, want->key, want->key_bytes, want->frame_id,
 		    want->room_bytes, spares, &need);
+		if (err == -EAGAIN)
+			err = store_check_need(store, &need);
 		gate_leave_exclusive(store->gate);
 		if (err != -EAGAIN)
 			return err;
 		/* At most once a level: the parent wants room for a crossing. */
 		err = store_provide(store, &need, spares);
+		if (!err && tries % STEP_TRIES == 0)
+			err = store_run_checkpoint(store, false);
 		if (err)
 			return err;
 	}
@@ -234,12 +278,8 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 		/* Loading may have to wait for a slot: hold none meanwhile. */
 		store_return_spares(store, spares);
 		err = store_load_frame(store, need->frame_id);
-		if (err == -ENOENT) {
-			log_error("tree frame %llu is referred to but not in the manifest",
-			    (unsigned long long)need->frame_id);
-			err = -EUCLEAN;
-		}
-		return err;
+		/* It was there under the gate; it may be gone since. */
+		return err == -ENOENT ? 0 : err;
 	case TREE_NEED_SLOTS:
 		return store_collect_spares(store, spares, need->slots);
 	case TREE_NEED_ROOM:
@@ -252,16 +292,25 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 
 void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares)
 {
+	unsigned tries = 0;
 	int err;
 
 	do {
 		struct tree_need need;
+
+		/* Better a thin frame than a checkpoint for its sake. */
+		if (++tries > STEP_TRIES) {
+			err = -EBUSY;
+			break;
+		}
 
 		err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 		if (err)
 			break;
 		gate_enter_exclusive(store->gate);
 		err = tree_shrink(&store->tree, key, key_bytes, spares, &need);
+		if (err == -EAGAIN)
+			err = store_check_need(store, &need);
 		gate_leave_exclusive(store->gate);
 		if (err == -EAGAIN)
 			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;

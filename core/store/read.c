@@ -17,10 +17,17 @@ struct attempt {
 	struct store *store;
 	bool in_gate;
 	unsigned ticket;
-	unsigned lost; /* frames that were not there */
+	unsigned lost;	/* frames that were not there */
+	unsigned loads;
 };
 
 #define LOST_FRAMES_MAX 4
+
+/*
+ * The frames on one way down have to be in memory together.  Where most slots are
+ * dirty they push each other out; a checkpoint now and then ends that.
+ */
+#define LOADS_PER_CHECKPOINT 32
 
 static void attempt_begin(struct attempt *attempt)
 {
@@ -31,8 +38,11 @@ static void attempt_begin(struct attempt *attempt)
 /* After a try with result @err: true if it is to be made again. */
 static bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *need)
 {
-	if (attempt->in_gate)
+	if (attempt->in_gate) {
+		if (*err == -EAGAIN)
+			*err = store_check_need(attempt->store, need);
 		gate_leave_shared(attempt->store->gate, attempt->ticket);
+	}
 	if (*err == -EBUSY) {
 		attempt->in_gate = true;
 		return true;
@@ -40,16 +50,14 @@ static bool attempt_again(struct attempt *attempt, int *err, const struct tree_n
 	if (*err != -EAGAIN)
 		return false;
 	*err = store_load_frame(attempt->store, need->frame_id);
+	if (*err == 0 && ++attempt->loads % LOADS_PER_CHECKPOINT == 0)
+		*err = store_run_checkpoint(attempt->store, false);
 	if (*err == 0)
 		return true;
 	if (*err != -ENOENT)
 		return false;
-	*err = -EUCLEAN;
-	if (attempt->in_gate || ++attempt->lost > LOST_FRAMES_MAX) {
-		if (attempt->in_gate)
-			return false;
+	if (++attempt->lost > LOST_FRAMES_MAX)
 		attempt->in_gate = true;
-	}
 	return true;
 }
 
@@ -126,6 +134,7 @@ static int set_key(struct store_cursor *cursor, const void *key, uint32_t key_by
 void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after)
 {
 	cursor->run.count = 0;
+	cursor->run.has_seek = false;
 	cursor->next = 0;
 	cursor->error = set_key(cursor, key, key_bytes, is_after);
 }

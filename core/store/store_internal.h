@@ -1,7 +1,7 @@
 /*
  * Shared inside core/store.
  *
- * Locks, outermost first (docs/locking.md): spares_mutex, checkpoint_mutex, gate,
+ * Locks, outermost first (docs/locking.md): hold_mutex, spares_mutex, checkpoint_mutex, gate,
  * frame latches, dirty_mutex; journal and space have their own below.
  */
 #ifndef HOLTFS_STORE_STORE_INTERNAL_H
@@ -40,6 +40,7 @@ struct store {
 	struct superblock superblock_at_open;
 	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
 
+	struct mutex hold_mutex;       /* one batch at a time keeps frames while it loads others */
 	struct mutex spares_mutex;     /* one thread at a time collects spares */
 	struct mutex checkpoint_mutex; /* one checkpoint at a time */
 
@@ -116,7 +117,8 @@ struct store_batch {
  * well formed. */
 int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes);
 
-/* Applies a parsed batch: logged, or in recovery with the LSN of its record. */
+/* Applies a parsed batch: logged; or in recovery, with the LSN of its record, and
+ * @ret_end the LSN where replay begins again once it is applied. */
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end);
 
 /* ---- providing ---------------------------------------------------------------- */
@@ -125,6 +127,10 @@ int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn
 int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares);
 int store_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count);
 void store_return_spares(struct store *store, struct tree_spares *spares);
+
+/* Gate held: what the tree asked for under it exists.  -EUCLEAN: a frame is referred to
+ * that is neither in memory nor in the manifest; logged. */
+int store_check_need(struct store *store, const struct tree_need *need);
 
 /* Reads a frame into the pool.  -ENOENT: the manifest does not know it. */
 int store_load_frame(struct store *store, uint64_t frame_id);

@@ -87,6 +87,23 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
 	return -EBUSY;
 }
 
+int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
+    uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need)
+{
+	if (shape != tree->shape)
+		return tree_descend(tree, true, key, key_bytes, ret, need);
+	ret->frame_id = frame_id;
+	ret->depth = depth;
+	ret->slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
+	if (ret->slot == POOL_NO_SLOT)
+		return tree_need_frame(need, frame_id);
+	image_find(tree_image(tree, ret->slot), key, key_bytes, depth, &ret->path);
+	if (ret->path.result != IMAGE_DAMAGED)
+		return 0;
+	pool_unlatch_shared(tree->pool, ret->slot);
+	return -EUCLEAN;
+}
+
 static int copy_value(const struct node_leaf *leaf, void *value, uint32_t capacity,
     uint32_t *ret_bytes, uint64_t *ret_version)
 {

@@ -90,18 +90,21 @@ void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uin
 
 void tree_publish_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
 {
-	uint32_t stale = pool_latch_key_exclusive(tree->pool, tree_key(frame_id));
-
 	ASSERT_SLOW(is_in_order(tree_image(tree, slot)));
-	/* A reader that went astray may have loaded an older frame of this id. */
-	if (stale != POOL_NO_SLOT) {
+	pool_latch_exclusive(tree->pool, slot);
+	/* A reader that went astray may have loaded an older frame of this id, or be
+	 * about to.  (Nobody waits for our slot: it is not known yet.) */
+	while (pool_publish(tree->pool, tree_key(frame_id), slot) == -EEXIST) {
+		uint32_t stale = pool_latch_key_exclusive(tree->pool, tree_key(frame_id));
+
+		if (stale == POOL_NO_SLOT)
+			continue;
 		ASSERT(pool_dirty_epoch(tree->pool, stale) == 0);
 		pool_withdraw(tree->pool, tree_key(frame_id), stale);
 		pool_unlatch_exclusive(tree->pool, stale);
 		pool_release(tree->pool, stale);
 	}
-	pool_latch_exclusive(tree->pool, slot);
-	ASSERT(pool_publish(tree->pool, tree_key(frame_id), slot) == 0);
+	ASSERT(pool_is_owner(tree->pool, slot, tree_key(frame_id)));
 	set_dirty(tree, frame_id, slot);
 	pool_unlatch_exclusive(tree->pool, slot);
 }

@@ -233,8 +233,10 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 		err = try_parent(&fold, spares);
 		if (err == -ENOENT)
 			err = try_neighbour(&fold, spares, need);
-		if (!err)
+		if (!err) {
+			tree->shape++;
 			atomic_fetch_add_explicit(&tree->counters.merges, 1, memory_order_relaxed);
+		}
 	}
 	if (fold.hop.slot != POOL_NO_SLOT)
 		pool_unpin(tree->pool, fold.hop.slot);

@@ -60,20 +60,24 @@ static int make_cutting(struct tree_move *move, const void *image, const struct 
 	return 0;
 }
 
-static int find_source(struct tree *tree, struct tree_move *move, struct tree_need *need)
+static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx *tx, struct tree_need *need)
 {
 	struct image_subtree subtree;
 	struct tree_hop hop;
-	int err = tree_descend(tree, true, move->src, move->src_bytes, &hop, need);
+	int err = tree_find_again(tree, move->src, move->src_bytes, move->src_frame, move->src_depth,
+	    move->src_shape, &hop, need);
 
 	if (err)
 		return err;
+	move->src_shape = tree->shape;
 	move->src_frame = hop.frame_id;
 	move->src_depth = hop.depth;
 	if (image_find_subtree(tree_image(tree, hop.slot), move->src, move->src_bytes, &hop.path, &subtree))
 		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
 	else
 		err = -ENOENT;
+	if (!err)
+		err = tree_hold_frame(tree, tx, hop.slot);
 	if (!err) {
 		pool_pin(tree->pool, hop.slot);
 		move->src_slot = hop.slot;
@@ -193,18 +197,22 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 }
 
 static int find_destination(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
-    uint32_t earlier_count, const struct tree_tx *tx, struct tree_need *need)
+    uint32_t earlier_count, struct tree_tx *tx, struct tree_need *need)
 {
 	bool may_exist = is_cleared(move, earlier, earlier_count);
 	struct tree_hop hop;
-	int err = tree_descend(tree, true, move->dst, move->dst_bytes, &hop, need);
+	int err = tree_find_again(tree, move->dst, move->dst_bytes, move->dst_frame, move->dst_depth,
+	    move->dst_shape, &hop, need);
 
 	if (err)
 		return err;
+	move->dst_shape = tree->shape;
 	move->dst_frame = hop.frame_id;
 	move->dst_depth = hop.depth;
 	err = check_destination(tree, move, room_for_others(hop.frame_id, tx, earlier, earlier_count),
 	    &hop, may_exist, need);
+	if (!err)
+		err = tree_hold_frame(tree, tx, hop.slot);
 	if (!err) {
 		pool_pin(tree->pool, hop.slot);
 		move->dst_slot = hop.slot;
@@ -240,7 +248,7 @@ static int check_spares(struct tree *tree, struct tree_move *move, const struct 
 }
 
 int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
-    uint32_t earlier_count, const struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need)
+    uint32_t earlier_count, struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need)
 {
 	int err;
 
@@ -250,7 +258,7 @@ int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree
 	    begins_with(move->src, move->src_bytes, move->dst, move->dst_bytes) ||
 	    begins_with(move->dst, move->dst_bytes, move->src, move->src_bytes))
 		return -EINVAL;
-	err = find_source(tree, move, need);
+	err = find_source(tree, move, tx, need);
 	if (!err && !lies_apart(move, earlier, earlier_count))
 		err = -EINVAL;
 	if (!err)
@@ -312,6 +320,7 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);
 	detach_source(tree, move, tree_image(tree, src), move->src_depth);
 	attach_destination(tree, move, tree_image(tree, dst), move->dst_depth, spares);
+	tree->shape++;
 	atomic_fetch_add(&tree->move_count, 1);
 	atomic_fetch_add_explicit(&tree->counters.moves, 1, memory_order_relaxed);
 	pool_unlatch_exclusive(tree->pool, src);

@@ -311,10 +311,14 @@ int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_
 	struct scan scan = {.tree = tree, .run = run, .is_after = is_after};
 	unsigned restarts = 0;
 	bool has_resume;
-	int err;
+	int err = 0;
 
-	run->seek.used = 0;
-	err = buffer_append(&run->seek, key, key_bytes);
+	if (run->has_seek) {
+		scan.is_after = false;
+	} else {
+		run->seek.used = 0;
+		err = buffer_append(&run->seek, key, key_bytes);
+	}
 	while (!err) {
 		scan.key = run->seek.bytes;
 		scan.key_bytes = run->seek.used;
@@ -323,6 +327,7 @@ int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_
 		err = scan_once(&scan, in_gate, &has_resume, need);
 		if (err == -ENOENT && has_resume) {
 			err = seek_resume(&scan);
+			run->has_seek = true;
 			continue;
 		}
 		if (err != -ESTALE)
@@ -330,5 +335,9 @@ int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_
 		atomic_fetch_add_explicit(&tree->counters.restarts, 1, memory_order_relaxed);
 		err = ++restarts < READ_RESTARTS_MAX ? 0 : -EBUSY;
 	}
-	return in_gate || moves == atomic_load(&tree->move_count) ? err : -EBUSY;
+	if (!in_gate && moves != atomic_load(&tree->move_count))
+		err = -EBUSY;
+	if (err != -EAGAIN)
+		run->has_seek = false;
+	return err;
 }

@@ -343,6 +343,7 @@ static void carry_out(struct split *split, struct cut *cut, struct tree_spares *
 		tree_publish_frame(tree, new_id, new_slot);
 		tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
 	}
+	tree->shape++;
 	atomic_fetch_add_explicit(&tree->counters.splits, 1, memory_order_relaxed);
 }
 

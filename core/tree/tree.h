@@ -49,6 +49,7 @@ struct tree {
 	uint64_t root_id;
 	uint64_t epoch; /* guarded by the gate: changed exclusively */
 	struct tree_host host;
+	uint64_t shape; /* likewise: raised when an edge between frames changes; from 1 */
 	_Atomic uint64_t move_count; /* moves so far */
 	struct tree_counters counters;
 };
@@ -106,6 +107,7 @@ struct tree_run {
 	struct tree_buffer bytes;
 	/* Scratch of the scan. */
 	struct tree_buffer path, resume, seek;
+	bool has_seek; /* a frame was lacking; from the key asked for up to seek is nothing */
 	struct tree_level *levels;
 	uint32_t level_count, level_size;
 };
@@ -137,6 +139,7 @@ struct tree_edit {
 	uint32_t depth;
 	uint32_t frame_index;
 	uint64_t frame_id;
+	uint64_t shape; /* of the tree in which it was found; 0: not yet */
 };
 
 #define TREE_TX_FRAMES_MAX 256
@@ -146,6 +149,17 @@ struct tree_tx_frame {
 	uint32_t slot;
 	uint32_t room_bytes;
 	bool is_edited;
+};
+
+/*
+ * Frames of a transaction kept in memory from one attempt to the next: where memory is
+ * short, loading the last one would else push the first one out, for ever.
+ */
+struct tree_hold {
+	bool is_on;
+	uint32_t count, max; /* max: at most TREE_TX_FRAMES_MAX */
+	uint32_t overflows;
+	uint32_t slots[TREE_TX_FRAMES_MAX]; /* pinned */
 };
 
 struct tree_tx {
@@ -158,6 +172,7 @@ struct tree_tx {
 	/* Set by apply: a frame has become so empty that tree_shrink pays. */
 	const uint8_t *shrink_key;
 	uint32_t shrink_key_bytes;
+	struct tree_hold hold;
 };
 
 /*
@@ -178,6 +193,10 @@ void tree_tx_unlatch(struct tree *tree, struct tree_tx *tx);
 void tree_tx_tidy(struct tree *tree, struct tree_tx *tx);
 void tree_tx_relatch(struct tree *tree, struct tree_tx *tx);
 void tree_tx_end(struct tree *tree, struct tree_tx *tx);
+
+/* From now on the transaction keeps up to @max frames it has found; and lets them go. */
+void tree_hold_begin(struct tree_tx *tx, uint32_t max);
+void tree_hold_end(struct tree *tree, struct tree_tx *tx);
 
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
@@ -212,11 +231,12 @@ struct tree_move {
 	uint32_t src_depth, dst_depth;
 	uint32_t src_slot, dst_slot; /* pinned; POOL_NO_SLOT: none */
 	uint32_t spare_count; /* that it may use up */
+	uint64_t src_shape, dst_shape; /* as in struct tree_edit */
 	void *cutting; /* scratch image */
 };
 
 int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
-    uint32_t earlier_count, const struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need);
+    uint32_t earlier_count, struct tree_tx *tx, struct tree_spares *spares, struct tree_need *need);
 void tree_move_tidy(struct tree *tree, struct tree_move *move);
 void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *spares);
 void tree_move_end(struct tree *tree, struct tree_move *move);

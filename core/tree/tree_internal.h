@@ -22,6 +22,14 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
     struct tree_hop *ret, struct tree_need *need);
 
 /*
+ * The same in the gate, for a key that may have been found before, in @frame_id at
+ * @depth: while the tree's shape is still @shape it is there, and the frames above need
+ * not be in memory.
+ */
+int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
+    uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need);
+
+/*
  * One hop for a search that goes its own way: latches @frame_id shared and validates
  * the edge it was reached by.  -ESTALE: begin again.
  */
@@ -59,6 +67,10 @@ void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot);
 
 /* Latches pinned or gate-held live frames exclusively, in ascending frame id. */
 void tree_latch_two(struct tree *tree, uint64_t a, uint64_t b, uint32_t *ret_a, uint32_t *ret_b);
+
+/* The frame in @slot, latched, is one of the transaction's.  -E2BIG: more are needed
+ * than may be kept. */
+int tree_hold_frame(struct tree *tree, struct tree_tx *tx, uint32_t slot);
 
 uint32_t tree_take_spare(struct tree_spares *spares);
 

@@ -26,16 +26,67 @@
 #define SHRINK_BELOW (IMAGE_CAPACITY / 4)
 #define SHRINK_STEP (32u * 1024)
 
+/* ---- frames kept between attempts ---------------------------------------------- */
+
+/* How often all kept frames are let go to begin anew: some have become others'. */
+#define OVERFLOWS_MAX 8
+
+static void release_held(struct tree *tree, struct tree_hold *hold)
+{
+	while (hold->count > 0)
+		pool_unpin(tree->pool, hold->slots[--hold->count]);
+}
+
+int tree_hold_frame(struct tree *tree, struct tree_tx *tx, uint32_t slot)
+{
+	struct tree_hold *hold = &tx->hold;
+
+	for (uint32_t i = 0; i < hold->count; i++)
+		if (hold->slots[i] == slot)
+			return 0;
+	if (!hold->is_on)
+		return 0;
+	if (hold->count == hold->max) {
+		release_held(tree, hold);
+		if (++hold->overflows > OVERFLOWS_MAX)
+			return -E2BIG;
+	}
+	pool_pin(tree->pool, slot);
+	hold->slots[hold->count++] = slot;
+	return 0;
+}
+
+void tree_hold_begin(struct tree_tx *tx, uint32_t max)
+{
+	tx->hold.is_on = true;
+	tx->hold.count = 0;
+	tx->hold.max = min_of(max, (uint32_t)TREE_TX_FRAMES_MAX);
+	tx->hold.overflows = 0;
+}
+
+void tree_hold_end(struct tree *tree, struct tree_tx *tx)
+{
+	release_held(tree, &tx->hold);
+	tx->hold.is_on = false;
+}
+
+/* ---- finding and latching -------------------------------------------------------- */
+
 static int locate(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
 {
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
 		struct tree_hop hop;
-		int err = tree_descend(tree, true, edit->key, edit->key_bytes, &hop, need);
+		int err = tree_find_again(tree, edit->key, edit->key_bytes, edit->frame_id,
+		    edit->depth, edit->shape, &hop, need);
 
 		if (err)
 			return err;
+		err = tree_hold_frame(tree, tx, hop.slot);
 		pool_unlatch_shared(tree->pool, hop.slot);
+		if (err)
+			return err;
+		edit->shape = tree->shape;
 		edit->frame_id = hop.frame_id;
 		edit->depth = hop.depth;
 	}

@@ -126,6 +126,7 @@ static struct script_op *add_op(struct script *script, enum script_kind kind, co
 {
 	struct script_op *op = &script->ops[script->op_count++];
 
+	script->named++;
 	ASSERT(script->op_count <= SCRIPT_OPS_MAX);
 	*op = (struct script_op){.kind = kind, .key = copy_bytes(key, key_bytes), .key_bytes = key_bytes};
 	return op;
@@ -197,6 +198,7 @@ static int add_guard(struct script *script, struct store *store, struct store_ba
 	uint64_t version = 1;
 	int err;
 
+	script->named++;
 	switch (below(script, 3)) {
 	case 0:
 		store_batch_require_absent(batch, script->key, bytes);
@@ -260,6 +262,7 @@ static int add_move(struct script *script, struct store_batch *batch, const uint
 	struct script_op *op;
 	int err = model_check_move(script->model, src, src_bytes, dst, dst_bytes);
 
+	script->named += 2;
 	store_batch_move_prefix(batch, src, src_bytes, dst, dst_bytes);
 	if (err == -ENOENT)
 		return 0;
@@ -305,6 +308,7 @@ int script_make_batch(struct script *script, struct store *store, struct store_b
 	int err = 0, guard_err = 0;
 
 	forget_ops(script);
+	script->named = 0;
 	if (script->model->count && below(script, 10) == 0)
 		err = add_moves(script, batch);
 	if (err == 0 && (script->op_count == 0 || below(script, 2)))

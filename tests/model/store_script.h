@@ -28,6 +28,7 @@ struct script {
 	/* The batch made last. */
 	struct script_op ops[SCRIPT_OPS_MAX];
 	uint32_t op_count;
+	uint32_t named; /* keys and prefixes, each of which may need a frame of its own */
 	uint8_t *key;
 	uint8_t *value;
 };
