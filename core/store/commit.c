@@ -29,8 +29,12 @@
 /* While frames are kept, how many loads without success call for a checkpoint. */
 #define HOLD_LOADS 16
 
-/* Frames that structural steps on behalf of one batch may dirty besides its own. */
+/* Frames that structural steps on behalf of one batch may dirty besides its own: asked
+ * for at once where there is room, else step by step. */
 #define STRUCTURE_FRAMES 8
+
+/* Dirtied by a move: where it cuts, where it hangs what it cut, and one in between. */
+#define MOVE_FRAMES 3
 
 static void apply_runs(struct store *store, const struct store_batch *batch)
 {
@@ -220,33 +224,50 @@ static int take_credit(struct store *store, uint32_t body_bytes)
 	}
 }
 
-/* Room on disk for each frame the batch may dirty, for the next checkpoint to use. */
-static int take_room(struct store *store, uint64_t blocks)
+/* Frames that the tree has, at most. */
+static uint64_t count_frames(struct store *store)
 {
-	int err = space_reserve(store->space, SPACE_TREE, blocks);
+	uint64_t count;
 
+	mutex_lock(&store->dirty_mutex);
+	count = store->next_id - store->free_ids.count;
+	mutex_unlock(&store->dirty_mutex);
+	return count;
+}
+
+static int promise(struct store *store, uint64_t frames, uint64_t *ret_promised)
+{
+	*ret_promised = frames;
+	return space_reserve(store->space, SPACE_TREE, frames * FRAME_BLOCKS);
+}
+
+/*
+ * Room on disk for each frame the batch may dirty, for the next checkpoint to use:
+ * @own for the batch, and some for structural steps if that leaves anything.
+ */
+static int take_room(struct store *store, uint64_t own, uint64_t *ret_promised)
+{
+	int err = promise(store, own + STRUCTURE_FRAMES, ret_promised);
+
+	if (err == -ENOSPC)
+		err = promise(store, own, ret_promised);
 	/* What was freed lately becomes free with a checkpoint. */
 	if (err == -ENOSPC && store_run_checkpoint(store, false) == 0)
-		err = space_reserve(store->space, SPACE_TREE, blocks);
+		err = promise(store, own, ret_promised);
 	return err;
 }
 
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
 {
-	uint64_t frames = batch->tx.edit_count + 2 * batch->move_count + STRUCTURE_FRAMES;
-	uint32_t dirtied;
-	int err = take_room(store, frames * FRAME_BLOCKS);
+	uint64_t edited = min_of((uint64_t)batch->tx.edit_count, count_frames(store));
+	uint64_t own = edited + MOVE_FRAMES * (uint64_t)batch->move_count, promised;
+	int err = take_room(store, own, &promised);
 
 	if (err)
 		return err;
-	store_dirtied_here();
+	store_promise_begin(promised, own);
 	err = apply_with_room(store, batch, replay_lsn, ret_end);
-	/* Every frame dirtied keeps its promise until the checkpoint redeems it. */
-	dirtied = store_dirtied_here();
-	if (dirtied > frames && space_reserve(store->space, SPACE_TREE, (dirtied - frames) * FRAME_BLOCKS))
-		store_fail(store, -ENOSPC, "no room for all changed tree frames");
-	if (dirtied < frames)
-		space_unreserve(store->space, SPACE_TREE, (frames - dirtied) * FRAME_BLOCKS);
+	store_promise_end(store);
 	return err;
 }
 

@@ -25,14 +25,46 @@
 /* Rounds of waiting after which the caller looks anew at what it needs. */
 #define ROUNDS_MAX 8
 
-static _Thread_local uint32_t dirtied_here;
+/* Of the operation this thread is about: frames dirtied; frames on disk promised for
+ * that; and of those, what is for the batch itself and not for making room for it. */
+static _Thread_local struct {
+	uint64_t dirtied, promised, own;
+} here;
 
-uint32_t store_dirtied_here(void)
+void store_promise_begin(uint64_t promised, uint64_t own)
 {
-	uint32_t count = dirtied_here;
+	here.dirtied = 0;
+	here.promised = promised;
+	here.own = own;
+}
 
-	dirtied_here = 0;
-	return count;
+void store_promise_end(struct store *store)
+{
+	/* What was dirtied keeps its promise until the checkpoint redeems it. */
+	if (here.dirtied > here.promised && space_reserve(store->space, SPACE_TREE,
+	    (here.dirtied - here.promised) * FRAME_BLOCKS))
+		store_fail(store, -ENOSPC, "no room for all changed tree frames");
+	if (here.dirtied < here.promised)
+		space_unreserve(store->space, SPACE_TREE,
+		    (here.promised - here.dirtied) * FRAME_BLOCKS);
+}
+
+/* A step that changes the tree's structure needs room on disk like any other change.
+ * Nothing is held. */
+static int promise_step(struct store *store)
+{
+	uint64_t need = here.dirtied + here.own + TREE_STEP_SLOTS, missing;
+	int err;
+
+	if (need <= here.promised)
+		return 0;
+	missing = need - here.promised;
+	err = space_reserve(store->space, SPACE_TREE, missing * FRAME_BLOCKS);
+	if (err == -ENOSPC && store_run_checkpoint(store, false) == 0)
+		err = space_reserve(store->space, SPACE_TREE, missing * FRAME_BLOCKS);
+	if (!err)
+		here.promised += missing;
+	return err;
 }
 
 int id_list_add(struct id_list *list, uint64_t id)
@@ -62,7 +94,7 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id)
 		condition_wake_all(&store->thread_condition);
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add(&store->dirty_count, 1);
-	dirtied_here++;
+	here.dirtied++;
 }
 
 uint64_t store_take_id(void *ctx)
@@ -248,8 +280,10 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 {
 	for (unsigned tries = 1;; tries++) {
 		struct tree_need need;
-		int err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		int err = promise_step(store);
 
+		if (!err)
+			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 		if (err)
 			return err;
 		gate_enter_exclusive(store->gate);
@@ -295,6 +329,7 @@ void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, s
 	unsigned tries = 0;
 	int err;
 
+	here.own = 0; /* the batch is done */
 	do {
 		struct tree_need need;
 
@@ -304,7 +339,9 @@ void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, s
 			break;
 		}
 
-		err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		err = promise_step(store);
+		if (!err)
+			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 		if (err)
 			break;
 		gate_enter_exclusive(store->gate);
@@ -315,7 +352,7 @@ void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, s
 		if (err == -EAGAIN)
 			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
 	} while (err == -EAGAIN);
-	/* The batch is done; frames that stay thin cost space, nothing else. */
+	/* Frames that stay thin cost space, nothing else. */
 	if (err)
 		log_debug("a thin frame was not folded: %s", strerror(-err));
 }

@@ -142,8 +142,13 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id);
 uint64_t store_take_id(void *ctx);
 void store_frame_dropped(void *ctx, uint64_t frame_id);
 
-/* Frames this thread dirtied since it last asked. */
-uint32_t store_dirtied_here(void);
+/*
+ * Around the work of a batch: @promised frames on disk are reserved for what it
+ * dirties, @own of them for the frames it edits; the others, and more if need be, for
+ * making room in the tree.  In the end what was not needed goes back.
+ */
+void store_promise_begin(uint64_t promised, uint64_t own);
+void store_promise_end(struct store *store);
 
 int id_list_add(struct id_list *list, uint64_t id);
 
