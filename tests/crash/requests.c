@@ -66,6 +66,7 @@ static void begin(struct requests *r, const char *format, ...)
 	va_end(args);
 	clock_gettime(CLOCK_REALTIME_COARSE, &history->begun);
 	request->events_before = request->events_after = events(r);
+	r->is_under_way = true;
 }
 
 static bool failed(struct requests *r, int err)
@@ -95,6 +96,7 @@ static void end(struct requests *r, bool is_sync, int a, int b, int c)
 
 	request->events_after = events(r);
 	request->is_sync = is_sync;
+	r->is_under_way = false;
 	take_times(r, a);
 	if (b >= 0)
 		take_times(r, b);
@@ -330,8 +332,12 @@ static void write_to(struct requests *r, int n, uint64_t offset, uint64_t bytes,
 	begin(r, "write %llu bytes at %llu of %s (inode %llu)", (unsigned long long)bytes,
 	    (unsigned long long)offset, now(r, n)->name, (unsigned long long)ino);
 	data = make_data(r, bytes);
-	if (!failed(r, fs_write(r->fs, ino, offset, data, bytes, is_append, is_sync))) {
-		history_write(r->history, n, offset, data, bytes);
+	failed(r, fs_write(r->fs, ino, offset, data, bytes, is_append, is_sync));
+	/* One that fails may have been done in part. */
+	history_write(r->history, n, offset, data, bytes);
+	if (r->error < 0) {
+		clock_gettime(CLOCK_REALTIME_COARSE, &now(r, n)->mtime);
+	} else {
 		x->is_inline = x->is_inline && offset + bytes <= INODE_INLINE_MAX;
 		x->is_dirty = !x->is_inline;
 		if (x->is_inline)

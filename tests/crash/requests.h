@@ -15,7 +15,8 @@ struct requests {
 	uint64_t random;
 	uint64_t bytes_max; /* of all files together */
 	int first_hot;	    /* nodes from here on are picked more often */
-	int error;	    /* the first request that failed */
+	int error;	    /* of the first request that failed; no more follow */
+	bool is_under_way;  /* a request began and has not succeeded */
 };
 
 /* A tree of some hundred files that the requests begin with, and as much log written
