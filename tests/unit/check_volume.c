@@ -43,7 +43,17 @@ static void fill(uint64_t ino, size_t bytes)
 	free(data);
 }
 
-static void make_many(void)
+/* Directories whose contents do not lie in the order of their names. */
+static void make_dots(uint64_t parent)
+{
+	make(make(parent, "x", S_IFDIR | 0755), "y", S_IFDIR | 0755);
+	make(make(parent, "x-d", S_IFDIR | 0755), "y", S_IFDIR | 0755);
+	make(make(parent, "x.d", S_IFDIR | 0755), "y", S_IFDIR | 0755);
+	make(make(parent, "x0", S_IFDIR | 0755), "y", S_IFDIR | 0755);
+}
+
+/* Returns the lowest directory. */
+static uint64_t make_many(void)
 {
 	uint64_t many = make(FS_ROOT_INO, "many", S_IFDIR | 0755);
 	char name[32];
@@ -56,18 +66,19 @@ static void make_many(void)
 		fill(ino, 400);
 		fs_forget(fs, ino, 1);
 	}
-	make(make(many, "deep", S_IFDIR | 0755), "er", S_IFDIR | 0755);
+	return make(make(many, "deep", S_IFDIR | 0755), "er", S_IFDIR | 0755);
 }
 
 static void make_content(void)
 {
+	uint64_t lowest = make_many();
 	struct fs_attr attr;
 
-	make_many();
 	fill(make(FS_ROOT_INO, "small", S_IFREG | 0644), BLOCK_BYTES + 100);
 	fill(make(FS_ROOT_INO, "big", S_IFREG | 0644), CHECK_BIG_BYTES);
 	make(FS_ROOT_INO, "fifo", S_IFIFO | 0644);
 	ck_ok(fs_symlink(fs, FS_ROOT_INO, name_of("link"), "many/deep", &cred, &attr));
+	make_dots(lowest);
 }
 
 /* ---- life ---------------------------------------------------------------------------- */

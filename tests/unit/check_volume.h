@@ -23,7 +23,7 @@
 extern struct device *volume;
 
 /*
- * /many/file-NNNN (inline data), /many/deep/er, /small (a block and a bit), /big (two
+ * /many/file-NNNN (inline data), /many/deep/er/..., /small (a block and a bit), /big (two
  * spans), /link, /fifo.
  */
 void volume_make(void);
