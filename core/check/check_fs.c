@@ -341,16 +341,19 @@ int files_create(struct check *check)
 	struct files *files = calloc(1, sizeof(*files));
 	uint32_t bytes;
 	le64 limit;
+	int err;
 
 	if (!files)
 		return -ENOMEM;
 	check->files = files;
 	/* It comes last in order, and is wanted from the first. */
-	if (store_get(check->store, KEY_VOLUME_INO_LIMIT, sizeof(KEY_VOLUME_INO_LIMIT) - 1,
-		&limit, sizeof(limit), &bytes, NULL) == 0 &&
-	    bytes == sizeof(limit) && from_le64(limit) > FS_ROOT_INO)
+	err = store_get(check->store, KEY_VOLUME_INO_LIMIT, sizeof(KEY_VOLUME_INO_LIMIT) - 1,
+	    &limit, sizeof(limit), &bytes, NULL);
+	if (err == 0 && bytes == sizeof(limit) && from_le64(limit) > FS_ROOT_INO)
 		files->ino_limit = from_le64(limit);
-	return 0;
+	else if (err == -EUCLEAN || err == -EIO)
+		report_note(check, "the counter of inode numbers cannot be read; no number is held against it");
+	return err == -ENOMEM ? err : 0;
 }
 
 void files_destroy(struct files *files)

@@ -229,15 +229,26 @@ static void take_line(void *ctx, enum check_severity severity, const char *what)
 	findings->count++;
 }
 
-void volume_check(struct findings *ret, bool with_data)
+void device_check(struct findings *ret, struct device *device, bool with_data, bool is_store_only)
 {
 	struct check_options options = {
-	    .with_data = with_data, .cache_bytes = 8 << 20, .report = take_line, .ctx = ret};
-	struct device *copy;
+	    .with_data = with_data,
+	    .is_store_only = is_store_only,
+	    .cache_bytes = 32 << 20,
+	    .report = take_line,
+	    .ctx = ret,
+	};
 
 	memset(ret, 0, sizeof(*ret));
+	ret->result = check_volume(device, &options, &ret->totals);
+}
+
+void volume_check(struct findings *ret, bool with_data)
+{
+	struct device *copy;
+
 	ck_ok(device_open_copy(volume, &copy));
-	ret->result = check_volume(copy, &options, &ret->totals);
+	device_check(ret, copy, with_data, false);
 }
 
 uint32_t findings_count(const struct findings *findings, enum check_severity severity, const char *text)

@@ -74,6 +74,9 @@ struct findings {
 /* Of a copy of the volume.  @with_data as in the options. */
 void volume_check(struct findings *ret, bool with_data);
 
+/* Of a device, which goes. */
+void device_check(struct findings *ret, struct device *device, bool with_data, bool is_store_only);
+
 /* How many lines of the severity contain the text. */
 uint32_t findings_count(const struct findings *findings, enum check_severity severity, const char *text);
 

@@ -63,6 +63,89 @@ START_TEST(check_knows_what_a_replay_leaves_for_the_next_checkpoint)
 }
 END_TEST
 
+/* What the log would change cannot be read; the last checkpoint can, elsewhere. */
+START_TEST(check_goes_on_without_a_log_that_cannot_be_replayed)
+{
+	struct store *store = volume_open();
+	struct manifest_place place;
+	struct device *copy;
+	char key[64], value[BLOCK_BYTES];
+
+	some_child_frame(store, &place);
+	for (int i = 0; i < CHECK_FILES; i++) {
+		int bytes = snprintf(key, sizeof(key), "N/many/%cfile-%04d", 0, i);
+		uint32_t size = store_value(store, key, (size_t)bytes, value, sizeof(value));
+
+		store_put(store, key, (size_t)bytes, value, size);
+	}
+	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
+	ck_ok(device_open_copy(volume, &copy));
+	store_abandon(store);
+	volume_remove();
+	volume = copy;
+	ck_ok(device_flip_bit(volume, place.disk_frame * FRAME_BYTES + BLOCK_BYTES + 17, 5));
+	volume_check(&found, true);
+	ck_assert_int_eq(found.result, 0);
+	ck_assert_uint_eq(found.totals.damages, 2);
+	ck_assert_uint_eq(findings_count(&found, CHECK_DAMAGE, "the log cannot be replayed"), 1);
+	ck_assert_uint_eq(findings_count(&found, CHECK_DAMAGE, "does not verify"), 1);
+	ck_assert_uint_gt(found.totals.files, 100);
+}
+END_TEST
+
+/* Keys of any kind. */
+START_TEST(check_of_a_store_asks_nothing_of_keys)
+{
+	struct store_format_options format = {.uuid = {9}};
+	uint64_t state = support_seed(20264);
+	struct device *copy;
+	struct store *store;
+
+	volume_remove();
+	ck_ok(device_open_memory(CHECK_VOLUME_BYTES, &volume));
+	ck_ok(store_format(volume, &format));
+	store = volume_open();
+	for (int i = 0; i < 5000; i++) {
+		uint64_t key[4] = {support_random(&state), support_random(&state), i, i};
+
+		store_put(store, key, sizeof(key), key, 16);
+	}
+	volume_close(store);
+	ck_ok(device_open_copy(volume, &copy));
+	device_check(&found, copy, false, true);
+	expect_clean(&found);
+	ck_assert_uint_eq(found.count, 0);
+	ck_assert_uint_eq(found.totals.keys, 5000);
+}
+END_TEST
+
+/*
+ * Whatever cannot be read is told, or the check is said to have failed; but for the
+ * store's own look at one of the superblocks, which does with the other.
+ */
+START_TEST(check_tells_what_cannot_be_read)
+{
+	uint64_t n = 0, noticed = 0, unnoticed = 0;
+	struct device *copy, *faulty;
+
+	/* Three in a row: there are no more reads. */
+	while (unnoticed < 3) {
+		struct faulty_plan plan = {.fail_read_at = ++n, .error = -EIO};
+
+		ck_ok(device_open_copy(volume, &copy));
+		ck_ok(device_open_faulty(copy, &faulty));
+		faulty_set_plan(faulty, &plan);
+		device_check(&found, faulty, true, false);
+		ck_assert(found.result == 0 || found.result == -EIO || found.result == -EUCLEAN);
+		if (found.result || found.count)
+			noticed++;
+		unnoticed = found.result || found.count ? 0 : unnoticed + 1;
+	}
+	ck_assert_uint_gt(noticed, 20);
+	ck_assert_uint_eq(noticed, n - 5);
+}
+END_TEST
+
 /* ---- superblocks --------------------------------------------------------------------- */
 
 START_TEST(check_works_with_one_superblock)
@@ -434,6 +517,9 @@ static Suite *suite(void)
 	tcase_add_test(structure, check_finds_nothing_in_a_good_volume);
 	tcase_add_test(structure, check_replays_the_log_in_memory);
 	tcase_add_test(structure, check_knows_what_a_replay_leaves_for_the_next_checkpoint);
+	tcase_add_test(structure, check_goes_on_without_a_log_that_cannot_be_replayed);
+	tcase_add_test(structure, check_of_a_store_asks_nothing_of_keys);
+	tcase_add_test(structure, check_tells_what_cannot_be_read);
 	tcase_add_loop_test(structure, check_works_with_one_superblock, 0, 2);
 	tcase_add_test(structure, check_cannot_run_without_superblock);
 	tcase_add_test(structure, check_names_a_damaged_map_page);
