@@ -43,3 +43,12 @@ breaks 'may include only' fuse/x.c '#include "config.h"' '#include "pool/pool.h"
 breaks 'may include only' mount-helpers/x.c '#include "config.h"' '#include "fuse/reply.h"'
 breaks 'the first include is not' core/tree/x.c '#include "pool/pool.h"' '#include "config.h"'
 breaks 'does not compile alone' core/tree/tree.h 'unknown_type x;'
+
+note "ranks that the page does not know"
+mkdir core/base docs
+printf 'enum lock_rank {\n\tRANK_A = 1,\n\tRANK_B,\n};\n' >core/base/lock.h
+# The backquotes are Markdown.
+# shellcheck disable=SC2016
+rank_a='| `RANK_A` | x |' rank_b='| `RANK_B` | y |'
+keeps docs/locking.md "$rank_a" "$rank_b"
+breaks 'not the ranks of core/base/lock.h' docs/locking.md "$rank_b" "$rank_a"
