@@ -180,6 +180,9 @@ static int remove_entry(struct fs *fs, struct inode *dir, struct fs_name name,
 	*ret = inode;
 	inode_lock(inode);
 	err = check_removable(fs, inode, wants_directory);
+	/* A commit may have recorded data since the entry was read. */
+	if (err == 0)
+		err = record_load(fs, inode, &value);
 	if (err == 0)
 		err = remove_locked(fs, dir, inode, &value);
 	inode_unlock(inode);

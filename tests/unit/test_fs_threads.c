@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/lock.h"
+#include "base/log.h"
 #include "fs/fs_internal.h"
 #include "tests/support/support.h"
 #include "tests/unit/test_fs_parts.h"
@@ -69,6 +71,50 @@ static bool count_entry(void *ctx, const struct fs_dirent *entry)
 	(*(unsigned *)ctx)++;
 	return true;
 }
+
+static _Atomic bool is_over;
+static _Atomic unsigned damages;
+
+static void *run_syncs(void *arg)
+{
+	while (!atomic_load(&is_over))
+		ck_ok(fs_sync(FS));
+	return NULL;
+}
+
+static void count_damages(void *ctx, enum log_level level, const char *line)
+{
+	if (strstr(line, "damaged"))
+		atomic_fetch_add(&damages, 1);
+}
+
+/* Its data gets recorded between the look at its entry and its removal, or not. */
+START_TEST(files_removed_during_a_commit_leave_sound_records)
+{
+	pthread_t thread;
+	char name[32];
+
+	log_set_sink(count_damages, NULL);
+	atomic_store(&is_over, false);
+	ck_assert_int_eq(pthread_create(&thread, NULL, run_syncs, NULL), 0);
+	for (unsigned round = 0; round < 40 * ROUNDS; round++) {
+		uint64_t ino;
+
+		snprintf(name, sizeof(name), "f%u", round);
+		ino = test_file(FS, FS_ROOT_INO, name);
+		test_write(FS, ino, round, 0, 4000 + round % 9000);
+		if (round % 4 == 0)
+			sched_yield();
+		ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name(name)));
+		test_expect(FS, ino, round, 0, 4000 + round % 9000);
+		fs_forget(FS, ino, 1);
+	}
+	atomic_store(&is_over, true);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(atomic_load(&damages), 0);
+	support_log_to_stderr();
+}
+END_TEST
 
 /* Renames the directory above everybody's, lists, looks up. */
 static void *run_mover(void *arg)
@@ -196,5 +242,6 @@ TCase *test_fs_threads(void)
 	tcase_add_test(tests, threads_do_not_disturb_each_other);
 	tcase_add_test(tests, writers_of_one_file_share_blocks_and_syncs);
 	tcase_add_test(tests, changes_are_committed_by_themselves);
+	tcase_add_test(tests, files_removed_during_a_commit_leave_sound_records);
 	return tests;
 }
