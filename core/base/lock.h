@@ -26,7 +26,6 @@ enum lock_rank {
 	RANK_HOLD,	  /* core/store: one batch at a time loads frames while it keeps some */
 	RANK_SPARES,	  /* core/store: one thread at a time collects spare slots */
 	RANK_CHECKPOINT,  /* core/store: one checkpoint at a time */
-	RANK_STRUCTURE,	  /* core/store: one structural change at a time */
 	RANK_GATE,	  /* core/store: transactions shared, epochs exclusive */
 	RANK_DIRTY,	  /* core/store: list of dirty frames, frame ids */
 	RANK_JOURNAL,	  /* core/journal: append */

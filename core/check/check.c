@@ -64,20 +64,10 @@ static const char *fault_of(const struct copy *copy)
 {
 	if (copy->err)
 		return strerror(-copy->err);
-	switch (copy->verdict) {
-	case SUPERBLOCK_NOT_OURS:
-		return "not a holtfs superblock";
-	case SUPERBLOCK_DAMAGED:
-		return "damaged, or the volume is shorter than it was";
-	case SUPERBLOCK_BAD_VERSION:
-		return "of another format version";
-	case SUPERBLOCK_UNKNOWN_INCOMPAT:
-		return "uses features this version does not know";
-	case SUPERBLOCK_UNKNOWN_RO_COMPAT:
-	case SUPERBLOCK_GOOD:
-		break;
-	}
-	return NULL;
+	/* A check reads only: features it can only read are no fault. */
+	if (copy->verdict == SUPERBLOCK_UNKNOWN_RO_COMPAT)
+		return NULL;
+	return superblock_verdict_text(copy->verdict);
 }
 
 static void read_copy(struct check *check, struct copy *copy)

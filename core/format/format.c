@@ -99,6 +99,25 @@ enum superblock_verdict superblock_verify(const struct superblock *sb, uint64_t 
 	return SUPERBLOCK_GOOD;
 }
 
+const char *superblock_verdict_text(enum superblock_verdict verdict)
+{
+	switch (verdict) {
+	case SUPERBLOCK_NOT_OURS:
+		return "not a holtfs superblock";
+	case SUPERBLOCK_DAMAGED:
+		return "damaged, or the volume is shorter than it was";
+	case SUPERBLOCK_BAD_VERSION:
+		return "of another format version";
+	case SUPERBLOCK_UNKNOWN_INCOMPAT:
+		return "uses features this version does not know";
+	case SUPERBLOCK_UNKNOWN_RO_COMPAT:
+		return "uses features this version can only read";
+	case SUPERBLOCK_GOOD:
+		break;
+	}
+	return NULL;
+}
+
 uint64_t uuid_seed(const uint8_t uuid[UUID_BYTES])
 {
 	return checksum64(uuid, UUID_BYTES, 0);

@@ -96,6 +96,9 @@ void superblock_seal(struct superblock *sb);
  */
 enum superblock_verdict superblock_verify(const struct superblock *sb, uint64_t volume_bytes);
 
+/* What is wrong with it, to stand behind "superblock A: ".  NULL: good. */
+const char *superblock_verdict_text(enum superblock_verdict verdict);
+
 /* A 64-bit seed for checksums, from the volume's UUID. */
 uint64_t uuid_seed(const uint8_t uuid[UUID_BYTES]);
 

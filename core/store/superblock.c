@@ -19,25 +19,6 @@
 static const uint64_t copy_offsets[2] = {SUPERBLOCK_A_OFFSET, SUPERBLOCK_B_OFFSET};
 static const char copy_names[2] = {'A', 'B'};
 
-static const char *verdict_text(enum superblock_verdict verdict)
-{
-	switch (verdict) {
-	case SUPERBLOCK_NOT_OURS:
-		return "not a holtfs superblock";
-	case SUPERBLOCK_DAMAGED:
-		return "damaged, or the volume is shorter than it was";
-	case SUPERBLOCK_BAD_VERSION:
-		return "of another format version";
-	case SUPERBLOCK_UNKNOWN_INCOMPAT:
-		return "uses features this version does not know";
-	case SUPERBLOCK_UNKNOWN_RO_COMPAT:
-		return "uses features this version can only read";
-	case SUPERBLOCK_GOOD:
-		break;
-	}
-	return "good";
-}
-
 static bool is_usable(enum superblock_verdict verdict, bool is_read_only)
 {
 	return verdict == SUPERBLOCK_GOOD ||
@@ -85,7 +66,8 @@ int superblock_load(struct device *device, bool is_read_only, struct superblock 
 		return -EMEDIUMTYPE;
 	for (int i = 0; i < 2; i++)
 		if (verdicts[i] != SUPERBLOCK_GOOD)
-			log_warning("superblock %c: %s%s", copy_names[i], verdict_text(verdicts[i]),
+			log_warning("superblock %c: %s%s", copy_names[i],
+			    superblock_verdict_text(verdicts[i]),
 			    best >= 0 && i != best ? "; using the other copy" : "");
 	if (best < 0)
 		return refusal(verdicts);
