@@ -349,7 +349,7 @@ int main(void)
 	TCase *tcase = tcase_create("store");
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
-	tcase_set_timeout(tcase, 20);
+	tcase_set_timeout(tcase, 240);
 	tcase_add_test(tcase, store_returns_what_was_put);
 	tcase_add_test(tcase, store_keeps_values_over_a_clean_close);
 	tcase_add_test(tcase, store_recovers_synced_values_after_a_death);
