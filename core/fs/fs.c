@@ -180,6 +180,7 @@ int batch_commit_last(struct fs *fs, struct store_batch *batch)
 		return err;
 	mutex_lock(&fs->segment_mutex);
 	drop_reserve_locked(fs);
+	store_batch_use_headroom(batch);
 	err = store_commit(fs->store, batch, NULL);
 	/* What the commit used comes back with a checkpoint; until then no more data
 	 * is taken in. */

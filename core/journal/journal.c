@@ -263,8 +263,16 @@ void journal_wait_room(struct journal *journal, lsn_t seen_tail)
 {
 	mutex_lock(&journal->append_lock);
 	while (journal_tail(journal) <= seen_tail && journal->is_starved &&
-	       !journal_error(journal))
+	       !journal->is_stopped && !journal_error(journal))
 		condition_wait(&journal->credit, &journal->append_lock);
+	mutex_unlock(&journal->append_lock);
+}
+
+void journal_stop(struct journal *journal)
+{
+	mutex_lock(&journal->append_lock);
+	journal->is_stopped = true;
+	condition_wake_all(&journal->credit);
 	mutex_unlock(&journal->append_lock);
 }
 

@@ -93,6 +93,10 @@ uint32_t journal_body_max(const struct journal *journal);
 void journal_wait_room(struct journal *journal, lsn_t seen_tail);
 lsn_t journal_tail(struct journal *journal);
 
+/* The tail will not move any more: nobody waits for room from now on.  What was
+ * appended can still be synced. */
+void journal_stop(struct journal *journal);
+
 /*
  * Appends a record made of @count pieces; total must be what was reserved.
  * Returns the record's LSN and, in @ret_end, the LSN after it (what to sync to).

@@ -45,6 +45,7 @@ struct journal {
 	bool needs_mark;	 /* guarded by append_lock: nothing since the cut */
 	bool is_making_room;	 /* guarded by append_lock: an append waits */
 	bool is_starved;	 /* guarded by append_lock: -EAGAIN, no change since */
+	bool is_stopped; /* likewise: no room will come */
 	bool is_lost;		 /* guarded by append_lock: after an error, ring full */
 	uint64_t records, record_bytes; /* guarded by append_lock */
 

@@ -29,6 +29,12 @@ void store_batch_reset(struct store_batch *batch)
 	batch->error = 0;
 	batch->body_bytes = 0;
 	batch->guard_bytes = 0;
+	batch->uses_headroom = false;
+}
+
+void store_batch_use_headroom(struct store_batch *batch)
+{
+	batch->uses_headroom = true;
 }
 
 void store_batch_destroy(struct store_batch *batch)

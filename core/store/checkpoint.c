@@ -61,8 +61,11 @@ int store_fail(struct store *store, int error, const char *what)
 {
 	int none = 0;
 
-	if (atomic_compare_exchange_strong(&store->error, &none, error))
+	if (atomic_compare_exchange_strong(&store->error, &none, error)) {
 		log_error("%s: %s; the volume is read-only from now on", what, strerror(-error));
+		if (store->journal)
+			journal_stop(store->journal);
+	}
 	return error;
 }
 
@@ -124,9 +127,10 @@ static void settle_frame(struct store *store, const struct dirty_frame *frame, u
 
 	pool_latch_exclusive(store->pool, frame->slot);
 	is_live = pool_is_owner(store->pool, frame->slot, key);
-	if (is_live && is_written) {
+	if (is_live) {
 		ASSERT(pool_dirty_epoch(store->pool, frame->slot) == epoch);
-		pool_set_dirty_epoch(store->pool, frame->slot, 0);
+		/* Not written: no checkpoint is left that would own a frozen image. */
+		pool_set_dirty_epoch(store->pool, frame->slot, is_written ? 0 : store->tree.epoch);
 	}
 	pool_unlatch_exclusive(store->pool, frame->slot);
 	if (!is_live)

@@ -29,13 +29,6 @@
 /* While frames are kept, how many loads without success call for a checkpoint. */
 #define HOLD_LOADS 16
 
-/* Frames that structural steps on behalf of one batch may dirty besides its own: asked
- * for at once where there is room, else step by step. */
-#define STRUCTURE_FRAMES 8
-
-/* Dirtied by a move: where it cuts, where it hangs what it cut, and one in between. */
-#define MOVE_FRAMES 3
-
 static void apply_runs(struct store *store, const struct store_batch *batch)
 {
 	for (uint32_t i = 0; i < batch->run_count; i++) {
@@ -186,8 +179,9 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
 	int err;
 
 	for (;;) {
-		struct tree_need need;
+		struct tree_need need = {0};
 
+		batch->spares.places = store_promise_left();
 		if (batch->move_count)
 			err = pass_exclusive(store, batch, replay_lsn, ret_end, &need);
 		else
@@ -224,48 +218,22 @@ static int take_credit(struct store *store, uint32_t body_bytes)
 	}
 }
 
-/* Frames that the tree has, at most. */
-static uint64_t count_frames(struct store *store)
+static bool is_freeing(const struct store_batch *batch)
 {
-	uint64_t count;
-
-	mutex_lock(&store->dirty_mutex);
-	count = store->next_id - store->free_ids.count;
-	mutex_unlock(&store->dirty_mutex);
-	return count;
-}
-
-static int promise(struct store *store, uint64_t frames, uint64_t *ret_promised)
-{
-	*ret_promised = frames;
-	return space_reserve(store->space, SPACE_TREE, frames * FRAME_BLOCKS);
-}
-
-/*
- * Room on disk for each frame the batch may dirty, for the next checkpoint to use:
- * @own for the batch, and some for structural steps if that leaves anything.
- */
-static int take_room(struct store *store, uint64_t own, uint64_t *ret_promised)
-{
-	int err = promise(store, own + STRUCTURE_FRAMES, ret_promised);
-
-	if (err == -ENOSPC)
-		err = promise(store, own, ret_promised);
-	/* What was freed lately becomes free with a checkpoint. */
-	if (err == -ENOSPC && store_run_checkpoint(store, false) == 0)
-		err = promise(store, own, ret_promised);
-	return err;
+	for (uint32_t i = 0; i < batch->tx.edit_count; i++)
+		if (batch->tx.edits[i].kind == TREE_ERASE)
+			return true;
+	for (uint32_t i = 0; i < batch->run_count; i++)
+		if (!batch->runs[i].is_use)
+			return true;
+	return false;
 }
 
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
 {
-	uint64_t edited = min_of((uint64_t)batch->tx.edit_count, count_frames(store));
-	uint64_t own = edited + MOVE_FRAMES * (uint64_t)batch->move_count, promised;
-	int err = take_room(store, own, &promised);
+	int err;
 
-	if (err)
-		return err;
-	store_promise_begin(promised, own);
+	store_promise_begin(!store->journal || batch->uses_headroom || is_freeing(batch));
 	err = apply_with_room(store, batch, replay_lsn, ret_end);
 	store_promise_end(store);
 	return err;

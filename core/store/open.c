@@ -498,12 +498,16 @@ static int write_first_image(struct store *store)
 	uint32_t slot;
 	int err = store_lease_slot(store, &slot);
 
-	if (!err)
-		err = space_reserve(store->space, SPACE_TREE, FRAME_BLOCKS);
 	if (err)
 		return err;
-	err = tree_plant(&store->tree, slot);
-	return err ? err : store_run_checkpoint(store, true);
+	store_promise_begin(true);
+	err = store_promise(store, 1, false);
+	if (err) {
+		pool_release(store->pool, slot);
+		return err;
+	}
+	tree_plant(&store->tree, slot);
+	return store_run_checkpoint(store, true);
 }
 
 int store_format(struct device *device, const struct store_format_options *options)

@@ -25,45 +25,80 @@
 /* Rounds of waiting after which the caller looks anew at what it needs. */
 #define ROUNDS_MAX 8
 
-/* Of the operation this thread is about: frames dirtied; frames on disk promised for
- * that; and of those, what is for the batch itself and not for making room for it. */
-static _Thread_local struct {
-	uint64_t dirtied, promised, own;
-} here;
+/*
+ * Promises.  Each frame that gets dirty takes one whole frame of promised space with it,
+ * which the checkpoint redeems.  What the tree is about to dirty it says beforehand
+ * (TREE_NEED_PLACES), or it is known (TREE_STEP_FRAMES): so it is asked for exactly, and
+ * where there is none nothing has been changed.  `left` is what this thread's operation
+ * has been promised and not yet used.
+ *
+ * A frame changed where it is takes no space beyond the next checkpoint.  Operations
+ * that make the tree larger and take nothing away leave some frames alone, so that
+ * those that take away, and recovery, can go on in a full volume.
+ */
+#define HEADROOM_MIN 4u
+#define HEADROOM_MAX 16u
+#define HEADROOM_SHARE 64u
 
-void store_promise_begin(uint64_t promised, uint64_t own)
+static _Thread_local struct {
+	uint64_t left;
+	bool is_freeing;
+} promise;
+
+void store_promise_begin(bool is_freeing)
 {
-	here.dirtied = 0;
-	here.promised = promised;
-	here.own = own;
+	promise.left = 0;
+	promise.is_freeing = is_freeing;
 }
 
 void store_promise_end(struct store *store)
 {
-	/* What was dirtied keeps its promise until the checkpoint redeems it. */
-	if (here.dirtied > here.promised && space_reserve(store->space, SPACE_TREE,
-	    (here.dirtied - here.promised) * FRAME_BLOCKS))
-		store_fail(store, -ENOSPC, "no room for all changed tree frames");
-	if (here.dirtied < here.promised)
-		space_unreserve(store->space, SPACE_TREE,
-		    (here.promised - here.dirtied) * FRAME_BLOCKS);
+	if (promise.left)
+		space_unreserve(store->space, SPACE_TREE, promise.left * FRAME_BLOCKS);
+	promise.left = 0;
 }
 
-/* A step that changes the tree's structure needs room on disk like any other change.
- * Nothing is held. */
-static int promise_step(struct store *store)
+uint64_t store_promise_left(void)
 {
-	uint64_t need = here.dirtied + here.own + TREE_STEP_SLOTS, missing;
+	return promise.left;
+}
+
+static int reserve_frames(struct store *store, uint64_t frames, bool is_growth)
+{
+	uint64_t share = from_le64(store->superblock_at_open.frame_count) / HEADROOM_SHARE;
+	uint64_t headroom = max_of(share, (uint64_t)HEADROOM_MIN);
 	int err;
 
-	if (need <= here.promised)
-		return 0;
-	missing = need - here.promised;
-	err = space_reserve(store->space, SPACE_TREE, missing * FRAME_BLOCKS);
-	if (err == -ENOSPC && store_run_checkpoint(store, false) == 0)
-		err = space_reserve(store->space, SPACE_TREE, missing * FRAME_BLOCKS);
+	headroom = min_of(headroom, (uint64_t)HEADROOM_MAX);
+	if (!is_growth || promise.is_freeing)
+		return space_reserve(store->space, SPACE_TREE, frames * FRAME_BLOCKS);
+	err = space_reserve(store->space, SPACE_TREE, (frames + headroom) * FRAME_BLOCKS);
 	if (!err)
-		here.promised += missing;
+		space_unreserve(store->space, SPACE_TREE, headroom * FRAME_BLOCKS);
+	return err;
+}
+
+/* Does anything become free with a checkpoint? */
+static bool would_checkpoint_help(struct store *store)
+{
+	struct space_counters counters;
+
+	space_counters(store->space, &counters);
+	return counters.resting_blocks || atomic_load(&store->dirty_count);
+}
+
+int store_promise(struct store *store, uint64_t frames, bool is_growth)
+{
+	uint64_t missing = frames - min_of(frames, promise.left);
+	int err = missing ? reserve_frames(store, missing, is_growth) : 0;
+
+	if (err == -ENOSPC && would_checkpoint_help(store)) {
+		err = store_run_checkpoint(store, false);
+		if (!err)
+			err = reserve_frames(store, missing, is_growth);
+	}
+	if (!err)
+		promise.left += missing;
 	return err;
 }
 
@@ -94,7 +129,8 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id)
 		condition_wake_all(&store->thread_condition);
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add(&store->dirty_count, 1);
-	here.dirtied++;
+	ASSERT(promise.left > 0);
+	promise.left--;
 }
 
 uint64_t store_take_id(void *ctx)
@@ -278,14 +314,14 @@ int store_check_need(struct store *store, const struct tree_need *need)
 
 static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
-	for (unsigned tries = 1;; tries++) {
-		struct tree_need need;
-		int err = promise_step(store);
+	struct tree_need need = {0};
 
-		if (!err)
-			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+	for (unsigned tries = 1;; tries++) {
+		int err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+
 		if (err)
 			return err;
+		spares->places = store_promise_left();
 		gate_enter_exclusive(store->gate);
 		err = tree_make_room(&store->tree, want->key, want->key_bytes, want->frame_id,
 		    want->room_bytes, spares, &need);
@@ -316,6 +352,8 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 		return err == -ENOENT ? 0 : err;
 	case TREE_NEED_SLOTS:
 		return store_collect_spares(store, spares, need->slots);
+	case TREE_NEED_PLACES:
+		return store_promise(store, need->places, need->is_growth);
 	case TREE_NEED_ROOM:
 		return make_room(store, need, spares);
 	default:
@@ -326,20 +364,18 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 
 void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares)
 {
+	struct tree_need need = {0};
 	unsigned tries = 0;
 	int err;
 
-	here.own = 0; /* the batch is done */
 	do {
-		struct tree_need need;
-
 		/* Better a thin frame than a checkpoint for its sake. */
 		if (++tries > STEP_TRIES) {
 			err = -EBUSY;
 			break;
 		}
 
-		err = promise_step(store);
+		err = store_promise(store, TREE_STEP_FRAMES, false);
 		if (!err)
 			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 		if (err)

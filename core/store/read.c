@@ -2,7 +2,8 @@
  * Reading: single values and cursors.
  *
  * Readers take no gate unless they were disturbed too often.  A frame that is not in
- * memory is loaded with nothing held, and the search begins again.  If the manifest
+ * memory is loaded with nothing held, and the search goes on there, or begins again if
+ * the tree has changed its shape.  If the manifest
  * does not know the frame, an edge was probably read that has changed since; only
  * under the gate, where edges stay, is that damage.
  */
@@ -17,17 +18,10 @@ struct attempt {
 	struct store *store;
 	bool in_gate;
 	unsigned ticket;
-	unsigned lost;	/* frames that were not there */
-	unsigned loads;
+	unsigned lost; /* frames that were not there */
 };
 
 #define LOST_FRAMES_MAX 4
-
-/*
- * The frames on one way down have to be in memory together.  Where most slots are
- * dirty they push each other out; a checkpoint now and then ends that.
- */
-#define LOADS_PER_CHECKPOINT 32
 
 static void attempt_begin(struct attempt *attempt)
 {
@@ -50,8 +44,6 @@ static bool attempt_again(struct attempt *attempt, int *err, const struct tree_n
 	if (*err != -EAGAIN)
 		return false;
 	*err = store_load_frame(attempt->store, need->frame_id);
-	if (*err == 0 && ++attempt->loads % LOADS_PER_CHECKPOINT == 0)
-		*err = store_run_checkpoint(attempt->store, false);
 	if (*err == 0)
 		return true;
 	if (*err != -ENOENT)
@@ -65,7 +57,7 @@ int store_get(struct store *store, const void *key, uint32_t key_bytes, void *va
     uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
 {
 	struct attempt attempt = {.store = store};
-	struct tree_need need;
+	struct tree_need need = {0};
 	int err;
 
 	if (key_bytes == 0)
@@ -135,6 +127,7 @@ void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t ke
 {
 	cursor->run.count = 0;
 	cursor->run.has_seek = false;
+	cursor->run.frame_id = 0;
 	cursor->next = 0;
 	cursor->error = set_key(cursor, key, key_bytes, is_after);
 }
@@ -144,7 +137,7 @@ static int fetch_run(struct store_cursor *cursor)
 	struct attempt attempt = {.store = cursor->store};
 	struct tree_run *run = &cursor->run;
 	const struct tree_item *last;
-	struct tree_need need;
+	struct tree_need need = {0};
 	int err;
 
 	do {

@@ -156,6 +156,12 @@ void store_batch_use_blocks(struct store_batch *batch, uint64_t block, uint32_t 
 void store_batch_free_blocks(struct store_batch *batch, uint64_t block, uint32_t count);
 
 /*
+ * The batch may take the last frames, which are else for batches that delete or free:
+ * for what was promised to someone earlier.  store_batch_reset() takes it back.
+ */
+void store_batch_use_headroom(struct store_batch *batch);
+
+/*
  * Applies and logs the batch.  @ret_lsn (may be NULL): what to pass to store_sync().
  * May load frames, wait for memory, or wait for a checkpoint to make room in log or
  * space.  The batch may be reset and used again.

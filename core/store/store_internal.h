@@ -97,6 +97,7 @@ struct block_run {
 struct store_batch {
 	struct store *store;
 	int error;
+	bool uses_headroom;
 	/* The record's body as the journal gets it. */
 	uint8_t *body;
 	uint32_t body_bytes, body_size;
@@ -143,11 +144,13 @@ uint64_t store_take_id(void *ctx);
 void store_frame_dropped(void *ctx, uint64_t frame_id);
 
 /*
- * Around the work of a batch: @promised frames on disk are reserved for what it
- * dirties, @own of them for the frames it edits; the others, and more if need be, for
- * making room in the tree.  In the end what was not needed goes back.
+ * Around the work of a batch, by its thread: frames on disk for what it dirties.
+ * store_promise() sees to it that @frames are left, with nothing held; -ENOSPC.  In the
+ * end what was not used goes back.
  */
-void store_promise_begin(uint64_t promised, uint64_t own);
+void store_promise_begin(bool is_freeing);
+int store_promise(struct store *store, uint64_t frames, bool is_growth);
+uint64_t store_promise_left(void);
 void store_promise_end(struct store *store);
 
 int id_list_add(struct id_list *list, uint64_t id);

@@ -43,22 +43,31 @@ void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret)
 	pool_unlatch_shared(tree->pool, slot);
 }
 
+/* From @hop's frame, to which an edge leads as long as the shape is @shape, down to
+ * where the search ends. */
 static int descend_once(struct tree *tree, bool in_gate, const uint8_t *key,
-    uint32_t key_bytes, struct tree_hop *hop, struct tree_need *need)
+    uint32_t key_bytes, uint64_t shape, struct tree_hop *hop, struct tree_need *need)
 {
 	struct tree_edge edge = {.slot = POOL_NO_SLOT};
 
-	hop->frame_id = tree->root_id;
-	hop->depth = 0;
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		const struct node_crossing *crossing;
 		const void *image;
 		int err;
 
 		err = tree_hop_latch(tree, in_gate, &edge, hop->frame_id, &hop->slot, need);
+		if (err == -EAGAIN) {
+			need->depth = hop->depth;
+			need->shape = shape;
+		}
 		if (err)
 			return err;
 		image = tree_image(tree, hop->slot);
+		/* An edge taken on trust: no step has begun that could change it. */
+		if (edge.slot == POOL_NO_SLOT && tree_shape(tree) != shape) {
+			pool_unlatch_shared(tree->pool, hop->slot);
+			return -ESTALE;
+		}
 		image_find(image, key, key_bytes, hop->depth, &hop->path);
 		if (hop->path.result == IMAGE_DAMAGED) {
 			pool_unlatch_shared(tree->pool, hop->slot);
@@ -78,8 +87,17 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
     struct tree_hop *ret, struct tree_need *need)
 {
 	for (unsigned restarts = 0; restarts < READ_RESTARTS_MAX; restarts++) {
-		int err = descend_once(tree, in_gate, key, key_bytes, ret, need);
+		uint64_t shape = tree_shape(tree);
+		int err;
 
+		ret->frame_id = tree->root_id;
+		ret->depth = 0;
+		if (need->kind == TREE_NEED_FRAME && need->shape == shape) {
+			ret->frame_id = need->frame_id;
+			ret->depth = need->depth;
+		}
+		need->kind = TREE_NEED_NOTHING;
+		err = descend_once(tree, in_gate, key, key_bytes, shape, ret, need);
 		if (err != -ESTALE)
 			return err;
 		atomic_fetch_add_explicit(&tree->counters.restarts, 1, memory_order_relaxed);
@@ -90,18 +108,36 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
 int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
     uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need)
 {
-	if (shape != tree->shape)
-		return tree_descend(tree, true, key, key_bytes, ret, need);
-	ret->frame_id = frame_id;
-	ret->depth = depth;
-	ret->slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
-	if (ret->slot == POOL_NO_SLOT)
-		return tree_need_frame(need, frame_id);
-	image_find(tree_image(tree, ret->slot), key, key_bytes, depth, &ret->path);
-	if (ret->path.result != IMAGE_DAMAGED)
-		return 0;
-	pool_unlatch_shared(tree->pool, ret->slot);
-	return -EUCLEAN;
+	*need = (struct tree_need){0};
+	if (shape == tree_shape(tree))
+		*need = (struct tree_need){
+		    .kind = TREE_NEED_FRAME, .frame_id = frame_id, .depth = depth, .shape = shape};
+	return tree_descend(tree, true, key, key_bytes, ret, need);
+}
+
+int tree_lacks_hop(struct tree *tree, struct tree_need *need, const struct tree_hop *hop,
+    const struct tree_hop *parent)
+{
+	bool has_parent = parent->slot != POOL_NO_SLOT;
+
+	*need = (struct tree_need){
+	    .kind = TREE_NEED_FRAME,
+	    .frame_id = hop->frame_id,
+	    .depth = hop->depth,
+	    .above_id = has_parent ? parent->frame_id : hop->frame_id,
+	    .above_depth = has_parent ? parent->depth : hop->depth,
+	    .shape = tree_shape(tree),
+	};
+	return -EAGAIN;
+}
+
+bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_hop *ret)
+{
+	if (need->kind != TREE_NEED_FRAME || need->shape != tree_shape(tree))
+		return false;
+	ret->frame_id = need->above_id;
+	ret->depth = need->above_depth;
+	return true;
 }
 
 static int copy_value(const struct node_leaf *leaf, void *value, uint32_t capacity,

@@ -43,6 +43,11 @@ bool tree_needs_copy(struct tree *tree, uint32_t slot)
 	return is_frozen(tree, slot);
 }
 
+bool tree_needs_place(struct tree *tree, uint32_t slot)
+{
+	return pool_dirty_epoch(tree->pool, slot) != tree->epoch;
+}
+
 static void set_dirty(struct tree *tree, uint64_t frame_id, uint32_t slot)
 {
 	pool_set_dirty_epoch(tree->pool, slot, tree->epoch);

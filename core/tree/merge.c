@@ -23,14 +23,15 @@ struct fold {
 	struct tree_hop hop, parent;
 };
 
-static int latch_for_look(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need)
+/* Pins the frame.  False: it is not in memory. */
+static bool latch_for_look(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot)
 {
 	*ret_slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
 	if (*ret_slot == POOL_NO_SLOT)
-		return tree_need_frame(need, frame_id);
+		return false;
 	pool_pin(tree->pool, *ret_slot);
 	pool_unlatch_shared(tree->pool, *ret_slot);
-	return 0;
+	return true;
 }
 
 /* The last frame on the way and its parent, both pinned.  -ENOENT: it is the root. */
@@ -39,12 +40,11 @@ static int find_last(struct fold *fold, struct tree_need *need)
 	struct tree *tree = fold->tree;
 	struct tree_hop hop = {.frame_id = tree->root_id};
 
+	tree_take_up(tree, need, &hop);
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		const void *image;
-		int err = latch_for_look(tree, hop.frame_id, &hop.slot, need);
-
-		if (err)
-			return err;
+		if (!latch_for_look(tree, hop.frame_id, &hop.slot))
+			return tree_lacks_hop(tree, need, &hop, &fold->hop);
 		if (fold->parent.slot != POOL_NO_SLOT)
 			pool_unpin(tree->pool, fold->parent.slot);
 		fold->parent = fold->hop;
@@ -52,7 +52,9 @@ static int find_last(struct fold *fold, struct tree_need *need)
 		image_find(image, fold->key, fold->key_bytes, hop.depth, &hop.path);
 		fold->hop = hop;
 		if (hop.path.result != IMAGE_CROSSING)
-			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : hops ? 0 : -ENOENT;
+			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN :
+			       hop.frame_id == tree->root_id		? -ENOENT :
+									  0;
 		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);
 		hop.depth = hop.path.depth;
 	}
@@ -107,6 +109,7 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	if (!image_compact(tree_image(tree, new_slot), parent))
 		return -EUCLEAN;
 	tree_take_spare(spares);
+	tree_change_shape(tree);
 	fold_into_parent(fold, tree_image(tree, new_slot));
 	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->parent.frame_id));
 	tree_replace_frame(tree, fold->parent.frame_id, slot, new_slot);
@@ -185,6 +188,7 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
 		return -EUCLEAN;
 	tree_take_spare(spares);
 	image_adopt(merged, root_of(merged), 0, 0, other, root_of(other));
+	tree_change_shape(tree);
 	tree_latch_two(tree, fold->hop.frame_id, fold->parent.frame_id, &slot, &parent_slot);
 	parent_slot = tree_make_writable(tree, fold->parent.frame_id, parent_slot, spares);
 	widen_crossing(fold, tree_image(tree, parent_slot), neighbour);
@@ -206,9 +210,11 @@ static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct t
 		return -ENOENT;
 	if (!find_neighbour(fold, &neighbour))
 		return -ENOENT;
-	err = latch_for_look(tree, from_le64(neighbour.frame_id), &slot, need);
-	if (err)
-		return err;
+	if (!latch_for_look(tree, from_le64(neighbour.frame_id), &slot)) {
+		struct tree_hop beside = {.frame_id = from_le64(neighbour.frame_id), .depth = fold->hop.depth};
+
+		return tree_lacks_hop(tree, need, &beside, &fold->parent);
+	}
 	err = merge_neighbour(fold, &neighbour, slot, spares);
 	pool_unpin(tree->pool, slot);
 	return err;
@@ -233,10 +239,8 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 		err = try_parent(&fold, spares);
 		if (err == -ENOENT)
 			err = try_neighbour(&fold, spares, need);
-		if (!err) {
-			tree->shape++;
+		if (!err)
 			atomic_fetch_add_explicit(&tree->counters.merges, 1, memory_order_relaxed);
-		}
 	}
 	if (fold.hop.slot != POOL_NO_SLOT)
 		pool_unpin(tree->pool, fold.hop.slot);

@@ -67,11 +67,11 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 	int err = tree_find_again(tree, move->src, move->src_bytes, move->src_frame, move->src_depth,
 	    move->src_shape, &hop, need);
 
-	if (err)
-		return err;
-	move->src_shape = tree->shape;
+	move->src_shape = tree_shape(tree);
 	move->src_frame = hop.frame_id;
 	move->src_depth = hop.depth;
+	if (err)
+		return err;
 	if (image_find_subtree(tree_image(tree, hop.slot), move->src, move->src_bytes, &hop.path, &subtree))
 		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
 	else
@@ -204,11 +204,11 @@ static int find_destination(struct tree *tree, struct tree_move *move, const str
 	int err = tree_find_again(tree, move->dst, move->dst_bytes, move->dst_frame, move->dst_depth,
 	    move->dst_shape, &hop, need);
 
-	if (err)
-		return err;
-	move->dst_shape = tree->shape;
+	move->dst_shape = tree_shape(tree);
 	move->dst_frame = hop.frame_id;
 	move->dst_depth = hop.depth;
+	if (err)
+		return err;
 	err = check_destination(tree, move, room_for_others(hop.frame_id, tx, earlier, earlier_count),
 	    &hop, may_exist, need);
 	if (!err)
@@ -236,14 +236,22 @@ void tree_move_end(struct tree *tree, struct tree_move *move)
 static int check_spares(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
     uint32_t earlier_count, const struct tree_spares *spares, struct tree_need *need)
 {
-	uint32_t count;
+	uint32_t count, places;
 
 	move->spare_count = tree_needs_copy(tree, move->src_slot) +
 			    tree_needs_copy(tree, move->dst_slot) + !is_inline(move);
+	move->place_count = tree_needs_place(tree, move->src_slot) +
+			    tree_needs_place(tree, move->dst_slot) + !is_inline(move);
 	count = move->spare_count;
-	for (uint32_t i = 0; i < earlier_count; i++)
-		if (earlier[i].cutting)
-			count += earlier[i].spare_count;
+	places = move->place_count;
+	for (uint32_t i = 0; i < earlier_count; i++) {
+		if (!earlier[i].cutting)
+			continue;
+		count += earlier[i].spare_count;
+		places += earlier[i].place_count;
+	}
+	if (places > spares->places)
+		return tree_need_places(need, places, false);
 	return count > spares->count ? tree_need_slots(need, count) : 0;
 }
 
@@ -315,12 +323,12 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	bool is_one = move->src_frame == move->dst_frame;
 	uint32_t src, dst;
 
+	tree_change_shape(tree);
 	tree_latch_two(tree, move->src_frame, move->dst_frame, &src, &dst);
 	src = tree_make_writable(tree, move->src_frame, src, spares);
 	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);
 	detach_source(tree, move, tree_image(tree, src), move->src_depth);
 	attach_destination(tree, move, tree_image(tree, dst), move->dst_depth, spares);
-	tree->shape++;
 	atomic_fetch_add(&tree->move_count, 1);
 	atomic_fetch_add_explicit(&tree->counters.moves, 1, memory_order_relaxed);
 	pool_unlatch_exclusive(tree->pool, src);

@@ -267,23 +267,54 @@ static int walk_frame(struct scan *scan, struct hop *hop, bool *has_resume)
 	return err;
 }
 
-/* One way down from the root.  -ENOENT: nothing there, nor anything to resume at. */
-static int scan_once(struct scan *scan, bool in_gate, bool *has_resume, struct tree_need *need)
+/* Where the way down begins: at the root, or where a frame was lacking. */
+static struct hop first_hop(struct scan *scan, uint64_t shape, bool *has_resume)
 {
 	struct hop hop = {.frame_id = scan->tree->root_id, .is_exact = true};
+	struct tree_run *run = scan->run;
+
+	*has_resume = false;
+	if (run->frame_id && run->shape == shape) {
+		hop = (struct hop){.frame_id = run->frame_id, .is_exact = run->is_exact};
+		*has_resume = run->has_resume;
+	} else {
+		run->path.used = 0;
+	}
+	run->frame_id = 0;
+	return hop;
+}
+
+static void note_lacking(struct tree_run *run, const struct hop *hop, uint64_t shape, bool has_resume)
+{
+	run->frame_id = hop->frame_id;
+	run->is_exact = hop->is_exact;
+	run->shape = shape;
+	run->has_resume = has_resume;
+}
+
+/* One way down.  -ENOENT: nothing there, nor anything to resume at. */
+static int scan_once(struct scan *scan, bool in_gate, bool *has_resume, struct tree_need *need)
+{
+	uint64_t shape = tree_shape(scan->tree);
+	struct hop hop = first_hop(scan, shape, has_resume);
 	struct tree_edge edge = {.slot = POOL_NO_SLOT};
 	struct tree_run *run = scan->run;
 
-	run->path.used = 0;
-	*has_resume = false;
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		uint32_t slot;
 		int err;
 
 		err = tree_hop_latch(scan->tree, in_gate, &edge, hop.frame_id, &slot, need);
+		if (err == -EAGAIN)
+			note_lacking(run, &hop, shape, *has_resume);
 		if (err)
 			return err;
 		scan->image = tree_image(scan->tree, slot);
+		/* As in descend_once(). */
+		if (edge.slot == POOL_NO_SLOT && tree_shape(scan->tree) != shape) {
+			pool_unlatch_shared(scan->tree->pool, slot);
+			return -ESTALE;
+		}
 		err = walk_frame(scan, &hop, has_resume);
 		if (err || run->count || !hop.frame_id) {
 			pool_unlatch_shared(scan->tree->pool, slot);
@@ -337,7 +368,9 @@ int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_
 	}
 	if (!in_gate && moves != atomic_load(&tree->move_count))
 		err = -EBUSY;
-	if (err != -EAGAIN)
+	if (err != -EAGAIN) {
 		run->has_seek = false;
+		run->frame_id = 0;
+	}
 	return err;
 }

@@ -330,6 +330,7 @@ static void carry_out(struct split *split, struct cut *cut, struct tree_spares *
 		add_crossing(split->packed, cut, new_id);
 	ASSERT(image_compact(tree_image(tree, rest_slot), split->packed));
 
+	tree_change_shape(tree);
 	if (cut->is_beside) {
 		tree_latch_two(tree, split->hop.frame_id, split->parent.frame_id, &slot, &parent_slot);
 		parent_slot = tree_make_writable(tree, split->parent.frame_id, parent_slot, spares);
@@ -343,7 +344,6 @@ static void carry_out(struct split *split, struct cut *cut, struct tree_spares *
 		tree_publish_frame(tree, new_id, new_slot);
 		tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
 	}
-	tree->shape++;
 	atomic_fetch_add_explicit(&tree->counters.splits, 1, memory_order_relaxed);
 }
 
@@ -355,12 +355,13 @@ static int find_frames(struct split *split, uint64_t frame_id, struct tree_need 
 	struct tree *tree = split->tree;
 	struct tree_hop hop = {.frame_id = tree->root_id};
 
+	tree_take_up(tree, need, &hop);
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		const void *image;
 
 		hop.slot = pool_latch_key_shared(tree->pool, tree_key(hop.frame_id));
 		if (hop.slot == POOL_NO_SLOT)
-			return tree_need_frame(need, hop.frame_id);
+			return tree_lacks_hop(tree, need, &hop, &split->hop);
 		pool_pin(tree->pool, hop.slot);
 		pool_unlatch_shared(tree->pool, hop.slot);
 		if (split->has_parent)
@@ -448,9 +449,13 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
 	if (!image_compact(split->packed, image))
 		return -EUCLEAN;
 	if (image_live_bytes(split->packed) + room_bytes <= IMAGE_CAPACITY / 100 * PACK_MOST) {
+		if (tree_needs_place(split->tree, split->hop.slot) && !spares->places)
+			return tree_need_places(need, 1, false);
 		pack_frame(split, spares);
 		return 0;
 	}
+	if (spares->places < TREE_STEP_FRAMES)
+		return tree_need_places(need, TREE_STEP_FRAMES, true);
 	return cut_frame(split, spares, need);
 }
 

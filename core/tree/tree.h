@@ -49,31 +49,52 @@ struct tree {
 	uint64_t root_id;
 	uint64_t epoch; /* guarded by the gate: changed exclusively */
 	struct tree_host host;
-	uint64_t shape; /* likewise: raised when an edge between frames changes; from 1 */
+	/* Raised, with the gate held exclusively, before an edge between frames changes;
+	 * from 1.  While it is the same a search may go on where it lacked a frame. */
+	_Atomic uint64_t shape;
 	_Atomic uint64_t move_count; /* moves so far */
 	struct tree_counters counters;
 };
 
-enum tree_need_kind { TREE_NEED_NOTHING, TREE_NEED_FRAME, TREE_NEED_SLOTS, TREE_NEED_ROOM };
+enum tree_need_kind {
+	TREE_NEED_NOTHING,
+	TREE_NEED_FRAME,
+	TREE_NEED_SLOTS,
+	TREE_NEED_PLACES,
+	TREE_NEED_ROOM,
+};
 
 struct tree_need {
 	enum tree_need_kind kind;
 	uint64_t frame_id;	 /* FRAME: load it.  ROOM: make room in it */
+	/* FRAME, for the tree's own use when it is called again: where the search goes on
+	 * while the tree has this shape, here, or at the frame above. */
+	uint32_t depth, above_depth;
+	uint64_t above_id, shape;
 	uint32_t slots;		 /* SLOTS: leases to bring along */
+	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
+	bool is_growth;		 /* PLACES: one of them is new */
 	uint32_t room_bytes;	 /* ROOM */
 	const uint8_t *key;	 /* ROOM: a key whose search passes the frame */
 	uint32_t key_bytes;
 };
 
-/* Leased slots that a step may use up. */
+/* What a step may use up: leased slots, and frames that may get dirty. */
 #define TREE_SPARES_MAX 300
 struct tree_spares {
+	uint64_t places; /* set before each attempt */
 	uint32_t count;
 	uint32_t slots[TREE_SPARES_MAX];
 };
 
 /* Makes an empty root frame @root_id in a leased slot, dirty in the tree's epoch. */
 int tree_plant(struct tree *tree, uint32_t slot);
+
+/*
+ * Where a function returns TREE_NEED_FRAME, the next call for the same key is given the
+ * same struct tree_need: it does not begin at the root again, so that the frames on the
+ * way need not all be in memory at once.  Before the first call: all zeros.
+ */
 
 /* ---- reading ------------------------------------------------------------------ */
 
@@ -107,6 +128,9 @@ struct tree_run {
 	struct tree_buffer bytes;
 	/* Scratch of the scan. */
 	struct tree_buffer path, resume, seek;
+	/* A frame was lacking; the walk goes on in it while the tree has this shape. */
+	uint64_t frame_id, shape;
+	bool is_exact, has_resume;
 	bool has_seek; /* a frame was lacking; from the key asked for up to seek is nothing */
 	struct tree_level *levels;
 	uint32_t level_count, level_size;
@@ -139,7 +163,7 @@ struct tree_edit {
 	uint32_t depth;
 	uint32_t frame_index;
 	uint64_t frame_id;
-	uint64_t shape; /* of the tree in which it was found; 0: not yet */
+	uint64_t shape; /* of the tree when the search had come here; 0: not begun */
 };
 
 #define TREE_TX_FRAMES_MAX 256
@@ -201,6 +225,7 @@ void tree_hold_end(struct tree *tree, struct tree_tx *tx);
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
 #define TREE_STEP_SLOTS 4
+#define TREE_STEP_FRAMES 3 /* that it may dirty */
 
 /*
  * Makes @room_bytes of room in the frame @frame_id on the way to @key: packs it, or
@@ -231,6 +256,7 @@ struct tree_move {
 	uint32_t src_depth, dst_depth;
 	uint32_t src_slot, dst_slot; /* pinned; POOL_NO_SLOT: none */
 	uint32_t spare_count; /* that it may use up */
+	uint32_t place_count; /* frames it may dirty */
 	uint64_t src_shape, dst_shape; /* as in struct tree_edit */
 	void *cutting; /* scratch image */
 };

@@ -22,12 +22,31 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
     struct tree_hop *ret, struct tree_need *need);
 
 /*
- * The same in the gate, for a key that may have been found before, in @frame_id at
- * @depth: while the tree's shape is still @shape it is there, and the frames above need
- * not be in memory.
+ * The same in the gate, for a search that has come to @frame_id at @depth: while the
+ * tree's shape is still @shape it goes on there, and the frames above need not be in
+ * memory.  Where @ret stands after -EAGAIN it can go on as well.
  */
 int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
     uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need);
+
+static inline uint64_t tree_shape(struct tree *tree)
+{
+	return atomic_load(&tree->shape);
+}
+
+/* Before the first change of a step that moves edges. */
+static inline void tree_change_shape(struct tree *tree)
+{
+	atomic_fetch_add(&tree->shape, 1);
+}
+
+/*
+ * Structural steps go down with frame and parent: notes in @need that @hop's frame is
+ * lacking and where its parent is; and takes up such a note, false if there is none.
+ */
+int tree_lacks_hop(struct tree *tree, struct tree_need *need, const struct tree_hop *hop,
+    const struct tree_hop *parent);
+bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_hop *ret);
 
 /*
  * One hop for a search that goes its own way: latches @frame_id shared and validates
@@ -52,6 +71,7 @@ void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
  * checkpoint's).  A spare is used up only then (tree_needs_copy).
  */
 bool tree_needs_copy(struct tree *tree, uint32_t slot);
+bool tree_needs_place(struct tree *tree, uint32_t slot); /* it gets dirty */
 uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,
     struct tree_spares *spares);
 
@@ -87,6 +107,13 @@ static inline frame_key tree_key(uint64_t frame_id)
 static inline int tree_need_frame(struct tree_need *need, uint64_t frame_id)
 {
 	*need = (struct tree_need){.kind = TREE_NEED_FRAME, .frame_id = frame_id};
+	return -EAGAIN;
+}
+
+static inline int tree_need_places(struct tree_need *need, uint32_t places, bool is_growth)
+{
+	*need = (struct tree_need){
+	    .kind = TREE_NEED_PLACES, .places = places, .is_growth = is_growth};
 	return -EAGAIN;
 }
 

@@ -80,15 +80,15 @@ static int locate(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
 		int err = tree_find_again(tree, edit->key, edit->key_bytes, edit->frame_id,
 		    edit->depth, edit->shape, &hop, need);
 
+		edit->shape = tree_shape(tree);
+		edit->frame_id = hop.frame_id;
+		edit->depth = hop.depth;
 		if (err)
 			return err;
 		err = tree_hold_frame(tree, tx, hop.slot);
 		pool_unlatch_shared(tree->pool, hop.slot);
 		if (err)
 			return err;
-		edit->shape = tree->shape;
-		edit->frame_id = hop.frame_id;
-		edit->depth = hop.depth;
 	}
 	return 0;
 }
@@ -216,15 +216,23 @@ static int check_room(struct tree *tree, struct tree_tx *tx, struct tree_need *n
 	return 0;
 }
 
-static int check_spares(struct tree *tree, struct tree_tx *tx, const struct tree_spares *spares,
+static int check_spares(struct tree *tree, struct tree_tx *tx, struct tree_spares *spares,
     struct tree_need *need)
 {
-	uint32_t copies = 0;
+	uint32_t copies = 0, places = 0;
 
-	for (uint32_t i = 0; i < tx->frame_count; i++)
-		if (tx->frames[i].is_edited && tree_needs_copy(tree, tx->frames[i].slot))
-			copies++;
-	return copies > spares->count ? tree_need_slots(need, copies) : 0;
+	for (uint32_t i = 0; i < tx->frame_count; i++) {
+		if (!tx->frames[i].is_edited)
+			continue;
+		copies += tree_needs_copy(tree, tx->frames[i].slot);
+		places += tree_needs_place(tree, tx->frames[i].slot);
+	}
+	if (places > spares->places)
+		return tree_need_places(need, places, false);
+	if (copies > spares->count)
+		return tree_need_slots(need, copies);
+	spares->places -= places;
+	return 0;
 }
 
 int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spares,
