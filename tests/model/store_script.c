@@ -199,7 +199,7 @@ static int add_guard(struct script *script, struct store *store, struct store_ba
 	int err;
 
 	script->named++;
-	switch (below(script, 3)) {
+	switch (below(script, store ? 3 : 2)) {
 	case 0:
 		store_batch_require_absent(batch, script->key, bytes);
 		return is_there ? -EEXIST : 0;

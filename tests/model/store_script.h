@@ -37,7 +37,7 @@ void script_init(struct script *script, uint64_t seed, struct model *model);
 void script_fini(struct script *script);
 
 /* Fills an empty batch; returns what committing it must answer.  A guard by version
- * asks @store for the version. */
+ * asks @store for the version; NULL: there are none. */
 int script_make_batch(struct script *script, struct store *store, struct store_batch *batch);
 
 /* After the commit: the model follows. */
