@@ -208,8 +208,10 @@ static int take_credit(struct store *store, uint32_t body_bytes)
 		lsn_t tail = journal_tail(store->journal);
 		int err = journal_reserve(store->journal, body_bytes);
 
-		if (err != -EAGAIN)
+		if (!err || err == -E2BIG)
 			return err;
+		if (err != -EAGAIN)
+			return store_fail(store, err, "the journal could not be written");
 		store_want_checkpoint(store);
 		if (store_error(store))
 			return -EROFS;

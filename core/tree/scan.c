@@ -348,7 +348,10 @@ int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_
 		scan.is_after = false;
 	} else {
 		run->seek.used = 0;
-		err = buffer_append(&run->seek, key, key_bytes);
+		/* Not NULL for the empty key either: it is compared with. */
+		err = buffer_fit(&run->seek, key_bytes + 1);
+		if (!err)
+			err = buffer_append(&run->seek, key, key_bytes);
 	}
 	while (!err) {
 		scan.key = run->seek.bytes;

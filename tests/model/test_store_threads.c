@@ -34,10 +34,10 @@
 
 #define VOLUME_BYTES (256ull << 20)
 #define WRITERS 3
-#define KEYS 1500 /* of a writer */
+#define KEYS 5000 /* of a writer: 11 MiB together, with half of them there */
 #define PAIRS 40
 #define MOVED 400
-#define OPS_DEFAULT 6000
+#define OPS_DEFAULT 800
 #define VALUE_BYTES_MAX 3000
 
 struct shared {
@@ -131,11 +131,13 @@ static void *write_registers(void *ctx)
 	struct worker *worker = ctx;
 	struct shared *shared = worker->shared;
 
+	for (uint32_t k = 0; k < KEYS; k += 5)
+		change_keys(worker, k, 5);
 	for (uint64_t i = 0; i < shared->ops; i++) {
 		uint32_t keys = 1 + (uint32_t)below(worker, 4);
 
 		change_keys(worker, (uint32_t)below(worker, KEYS - keys), keys);
-		if (below(worker, 400) == 0)
+		if (below(worker, 200) == 0)
 			ck_ok(store_checkpoint(shared->store));
 		if (below(worker, 100) == 0)
 			ck_ok(store_sync(shared->store, store_end_lsn(shared->store), JOURNAL_SYNC));
