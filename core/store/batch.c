@@ -32,6 +32,11 @@ void store_batch_reset(struct store_batch *batch)
 	batch->uses_headroom = false;
 }
 
+uint32_t store_batch_failed_guard(const struct store_batch *batch)
+{
+	return batch->tx.failed_edit;
+}
+
 void store_batch_use_headroom(struct store_batch *batch)
 {
 	batch->uses_headroom = true;
@@ -98,13 +103,21 @@ static void add_op(struct store_batch *batch, bool is_guard, unsigned type, cons
 	*used += bytes;
 }
 
-static bool key_is_legal(struct store_batch *batch, uint32_t key_bytes)
+/* A key that is there may have grown by moves. */
+static bool key_is_possible(struct store_batch *batch, uint32_t key_bytes)
 {
 	if (key_bytes == 0 && !batch->error)
 		batch->error = -EINVAL;
-	if (key_bytes > STORE_KEY_MAX && !batch->error)
+	if (key_bytes > JOURNAL_RECORD_MAX / 2 && !batch->error)
 		batch->error = -ENAMETOOLONG;
 	return !batch->error;
+}
+
+static bool key_is_legal(struct store_batch *batch, uint32_t key_bytes)
+{
+	if (key_bytes > STORE_KEY_MAX && !batch->error)
+		batch->error = -ENAMETOOLONG;
+	return key_is_possible(batch, key_bytes);
 }
 
 void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_bytes,
@@ -118,26 +131,26 @@ void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_by
 
 void store_batch_delete(struct store_batch *batch, const void *key, uint32_t key_bytes)
 {
-	if (key_is_legal(batch, key_bytes))
+	if (key_is_possible(batch, key_bytes))
 		add_op(batch, false, RECORD_DELETE, key, key_bytes, NULL, 0);
 }
 
 void store_batch_require_absent(struct store_batch *batch, const void *key, uint32_t key_bytes)
 {
-	if (key_is_legal(batch, key_bytes))
+	if (key_is_possible(batch, key_bytes))
 		add_op(batch, true, TREE_REQUIRE_ABSENT, key, key_bytes, NULL, 0);
 }
 
 void store_batch_require_present(struct store_batch *batch, const void *key, uint32_t key_bytes)
 {
-	if (key_is_legal(batch, key_bytes))
+	if (key_is_possible(batch, key_bytes))
 		add_op(batch, true, TREE_REQUIRE_PRESENT, key, key_bytes, NULL, 0);
 }
 
 void store_batch_require_version(struct store_batch *batch, const void *key,
     uint32_t key_bytes, uint64_t version)
 {
-	if (key_is_legal(batch, key_bytes))
+	if (key_is_possible(batch, key_bytes))
 		add_op(batch, true, TREE_REQUIRE_VERSION, key, key_bytes, &version, sizeof(version));
 }
 
@@ -238,7 +251,8 @@ static int add_parsed(struct store_batch *batch, const struct record_op *op, con
 	switch (op->type) {
 	case RECORD_PUT:
 	case RECORD_DELETE:
-		if (!edit.key_bytes || edit.key_bytes > STORE_KEY_MAX || edit.value_bytes > STORE_VALUE_MAX)
+		if (!edit.key_bytes || edit.value_bytes > STORE_VALUE_MAX ||
+		    (op->type == RECORD_PUT && edit.key_bytes > STORE_KEY_MAX))
 			return -EUCLEAN;
 		return add_edit(batch, edit);
 	case RECORD_MOVE_PREFIX:
@@ -295,6 +309,7 @@ int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_by
 	int err;
 
 	batch->tx.edit_count = 0;
+	batch->tx.failed_edit = UINT32_MAX;
 	batch->move_count = 0;
 	batch->run_count = 0;
 	/* Guards first: they look at the state before the batch. */

@@ -34,12 +34,12 @@
 
 #define WRITES_IN_FLIGHT 32
 
-/* Checkpoint when more than 1/2 of the slots are dirty; hold writers at 3/4. */
-#define DIRTY_WANTED(slots) ((slots) / 2)
+/* Checkpoint when more of 100 slots are dirty; hold writers at 3/4. */
+#define DIRTY_PERCENT 50
 #define DIRTY_LIMIT(slots) ((slots) / 4 * 3)
 
 /* A volume left alone is written out, so that a later recovery is short. */
-#define IDLE_NS (5ull * 1000000000)
+#define IDLE_MS 5000
 
 struct dirty_frame {
 	uint64_t frame_id;
@@ -351,9 +351,12 @@ void store_want_checkpoint(struct store *store)
 static bool wants_checkpoint(struct store *store)
 {
 	uint32_t dirty = atomic_load_explicit(&store->dirty_count, memory_order_relaxed);
+	uint32_t percent = store->options.checkpoint_dirty_percent;
 	struct journal_counters counters;
 
-	if (dirty > DIRTY_WANTED(pool_slot_count(store->pool)))
+	if (!percent)
+		percent = DIRTY_PERCENT;
+	if (dirty > (uint64_t)pool_slot_count(store->pool) * percent / 100)
 		return true;
 	if (!store->journal)
 		return false;
@@ -387,9 +390,18 @@ int store_throttle(struct store *store)
 
 /* ---- the thread ------------------------------------------------------------------------- */
 
+static uint64_t idle_deadline(struct store *store)
+{
+	uint32_t idle_ms = store->options.checkpoint_idle_ms;
+
+	if (idle_ms == UINT32_MAX)
+		return UINT64_MAX;
+	return monotonic_ns() + (uint64_t)(idle_ms ? idle_ms : IDLE_MS) * 1000000;
+}
+
 /*
  * Sleeps until someone wants a checkpoint or the first frame of an epoch gets dirty;
- * then looks every IDLE_NS whether anything was committed since.  With nothing dirty
+ * then looks every so often whether anything was committed since.  With nothing dirty
  * it sleeps for good.
  */
 static void *checkpoint_thread(void *ctx)
@@ -409,7 +421,7 @@ static void *checkpoint_thread(void *ctx)
 			continue;
 		} else {
 			is_timeout = !condition_wait_until(&store->thread_condition,
-			    &store->dirty_mutex, monotonic_ns() + IDLE_NS);
+			    &store->dirty_mutex, idle_deadline(store));
 			if (!is_timeout || commits != commits_seen) {
 				commits_seen = commits;
 				continue;

@@ -85,6 +85,9 @@ static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t rep
 {
 	struct iovec body = {.iov_base = batch->body, .iov_len = batch->body_bytes};
 
+	/* Guards alone change nothing. */
+	if (batch->body_bytes == 0)
+		return 0;
 	if (!store->journal) {
 		/* A checkpoint from now on contains the batch. */
 		store->replay_lsn = *ret_end;
@@ -195,7 +198,7 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
 			break;
 	}
 	let_frames_go(store, batch);
-	if (!err && batch->tx.shrink_key)
+	if (!err && batch->tx.shrink_key && !store->options.no_merge)
 		store_shrink(store, batch->tx.shrink_key, batch->tx.shrink_key_bytes, &batch->spares);
 	store_return_spares(store, &batch->spares);
 	return err;
@@ -243,12 +246,12 @@ int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn
 
 static int commit_logged(struct store *store, struct store_batch *batch, lsn_t *ret_end)
 {
-	int err = take_credit(store, batch->body_bytes);
+	int err = batch->body_bytes ? take_credit(store, batch->body_bytes) : 0;
 
 	if (err)
 		return err;
 	err = batch_apply(store, batch, 0, ret_end);
-	if (err)
+	if (err && batch->body_bytes)
 		journal_unreserve(store->journal, batch->body_bytes);
 	return err;
 }

@@ -62,8 +62,12 @@ struct store_options {
 	bool is_read_only;
 	bool has_shared_ring; /* journal level PROCESS */
 	bool no_threads;      /* checkpoints only when asked or forced (tests) */
+	bool no_merge;	      /* frames that have become thin are left as they are */
 	bool keep_device;     /* the device stays the caller's: close and abandon leave
 				 it open */
+	/* A checkpoint is made when so many slots of 100 are dirty (0: 50, at most 75),
+	 * and when nothing was committed for so long (0: 5000; UINT32_MAX: never). */
+	uint32_t checkpoint_dirty_percent, checkpoint_idle_ms;
 };
 
 /*
@@ -131,11 +135,19 @@ void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_by
     const void *value, uint32_t value_bytes);
 void store_batch_delete(struct store_batch *batch, const void *key, uint32_t key_bytes); /* absent: no error */
 
-/* Guards: the commit answers -EEXIST / -ENOENT / -ESTALE and changes nothing. */
+/*
+ * Guards: the commit answers -EEXIST / -ENOENT / -ESTALE and changes nothing.  The first
+ * of those that do not hold is the one that counts; store_batch_failed_guard() says
+ * which, counted from 0 in the order they were added.  Guards alone make a batch too: it
+ * leaves nothing in the journal.  Guards and deletes take keys of any length.
+ */
 void store_batch_require_absent(struct store_batch *batch, const void *key, uint32_t key_bytes);
 void store_batch_require_present(struct store_batch *batch, const void *key, uint32_t key_bytes);
 void store_batch_require_version(struct store_batch *batch, const void *key,
     uint32_t key_bytes, uint64_t version);
+
+/* After a commit: UINT32_MAX, if no guard failed. */
+uint32_t store_batch_failed_guard(const struct store_batch *batch);
 
 /*
  * Every key that begins with @src begins with @dst instead.  Cost does not depend

@@ -189,6 +189,7 @@ struct tree_hold {
 struct tree_tx {
 	struct tree_edit *edits;
 	uint32_t edit_count;
+	uint32_t failed_edit; /* the guard that made tree_tx_latch fail, else as before */
 	struct tree_tx_frame frames[TREE_TX_FRAMES_MAX];
 	uint32_t frame_count;
 	bool is_latched;

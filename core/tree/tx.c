@@ -188,8 +188,10 @@ static int check_edits(struct tree *tree, struct tree_tx *tx)
 			return -EUCLEAN;
 		ASSERT(path.result != IMAGE_CROSSING);
 		err = check_guard(tree, edit, &path, image);
-		if (err)
+		if (err) {
+			tx->failed_edit = i;
 			return err;
+		}
 	}
 	return 0;
 }

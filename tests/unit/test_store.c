@@ -272,6 +272,75 @@ START_TEST(store_guards_refuse_and_change_nothing)
 }
 END_TEST
 
+START_TEST(store_names_the_first_guard_that_failed)
+{
+	struct store_batch *batch;
+
+	open_store(&small);
+	ck_ok(put("k", "1", 1));
+	ck_ok(store_batch_create(store, &batch));
+	store_batch_require_present(batch, "k", 1);
+	store_batch_require_absent(batch, "z", 1);
+	store_batch_require_present(batch, "b", 1);
+	store_batch_require_absent(batch, "k", 1);
+	ck_assert_int_eq(store_commit(store, batch, NULL), -ENOENT);
+	ck_assert_uint_eq(store_batch_failed_guard(batch), 2);
+	store_batch_reset(batch);
+	store_batch_put(batch, "b", 1, "", 0);
+	ck_ok(store_commit(store, batch, NULL));
+	ck_assert_uint_eq(store_batch_failed_guard(batch), UINT32_MAX);
+	store_batch_destroy(batch);
+}
+END_TEST
+
+START_TEST(store_guards_alone_leave_nothing_in_the_journal)
+{
+	struct store_batch *batch;
+	lsn_t end;
+
+	open_store(&small);
+	ck_ok(put("k", "1", 1));
+	end = store_end_lsn(store);
+	ck_ok(store_batch_create(store, &batch));
+	store_batch_require_present(batch, "k", 1);
+	store_batch_require_absent(batch, "z", 1);
+	for (int i = 0; i < 10000; i++)
+		ck_ok(store_commit(store, batch, NULL));
+	ck_assert_uint_eq(store_end_lsn(store), end);
+	store_batch_destroy(batch);
+}
+END_TEST
+
+START_TEST(store_deletes_keys_that_moves_have_made_long)
+{
+	static char key[STORE_KEY_MAX + 100];
+	struct store_batch *batch;
+	uint32_t bytes;
+
+	open_store(&small);
+	memset(key, 'x', sizeof(key));
+	ck_ok(store_batch_create(store, &batch));
+	store_batch_put(batch, key, STORE_KEY_MAX, "v", 1);
+	key[1000] = 'a';
+	store_batch_put(batch, key, 1001, "v", 1);
+	key[1000] = 'x';
+	ck_ok(store_commit(store, batch, NULL));
+	store_batch_reset(batch);
+	memset(key, 'y', 200);
+	store_batch_move_prefix(batch, key + 200, 100, key, 200);
+	ck_ok(store_commit(store, batch, NULL));
+	ck_ok(store_get(store, key, STORE_KEY_MAX + 100, NULL, 0, &bytes, NULL) == -ERANGE ? 0 : -1);
+	store_batch_reset(batch);
+	store_batch_require_present(batch, key, STORE_KEY_MAX + 100);
+	store_batch_delete(batch, key, STORE_KEY_MAX + 100);
+	ck_ok(store_commit(store, batch, NULL));
+	reopen(false);
+	ck_assert_int_eq(store_get(store, key, STORE_KEY_MAX + 100, NULL, 0, &bytes, NULL), -ENOENT);
+	/* The batch's store is gone, its memory is not. */
+	store_batch_destroy(batch);
+}
+END_TEST
+
 struct worker {
 	pthread_t thread;
 	uint64_t first;
@@ -358,6 +427,9 @@ int main(void)
 	tcase_add_test(tcase, store_frames_empty_out_when_keys_go);
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
+	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
+	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
+	tcase_add_test(tcase, store_deletes_keys_that_moves_have_made_long);
 	tcase_add_test(tcase, store_serves_several_writers_at_once);
 	tcase_add_test(tcase, store_read_only_open_recovers_without_writing);
 	tcase_add_test(tcase, store_leaves_a_device_that_its_caller_keeps);
