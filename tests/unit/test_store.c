@@ -412,6 +412,82 @@ START_TEST(store_leaves_a_device_that_its_caller_keeps)
 }
 END_TEST
 
+static int put_one(const char *key, const char *value, const struct store_guard *guard)
+{
+	return store_put(store, key, (uint32_t)strlen(key), value, (uint32_t)strlen(value), guard, NULL);
+}
+
+static int delete_one(const char *key, const struct store_guard *guard)
+{
+	return store_delete(store, key, (uint32_t)strlen(key), guard, NULL);
+}
+
+/* The value of @key and its version; "" if there is none. */
+static const char *value_of(const char *key, uint64_t *ret_version)
+{
+	static char value[64];
+	uint32_t bytes = 0;
+	int err = store_get(store, key, (uint32_t)strlen(key), value, sizeof(value) - 1, &bytes,
+	    ret_version);
+
+	ck_assert(err == 0 || err == -ENOENT);
+	value[err ? 0 : bytes] = 0;
+	return value;
+}
+
+START_TEST(store_single_writes_do_what_batches_of_one_do)
+{
+	struct store_guard absent = {.kind = STORE_REQUIRE_ABSENT};
+	struct store_guard present = {.kind = STORE_REQUIRE_PRESENT};
+	struct store_guard version = {.kind = STORE_REQUIRE_VERSION};
+	uint64_t first, second;
+	lsn_t lsn;
+
+	open_store(&small);
+	ck_assert_int_eq(put_one("a", "none", &present), -ENOENT);
+	ck_assert_int_eq(put_one("a", "none", &version), -ENOENT);
+	ck_ok(put_one("a", "one", &absent));
+	ck_assert_int_eq(put_one("a", "two", &absent), -EEXIST);
+	ck_assert_str_eq(value_of("a", &first), "one");
+	ck_ok(put_one("a", "longer than one", &present));
+	ck_assert_str_eq(value_of("a", &second), "longer than one");
+	ck_assert_uint_gt(second, first);
+	version.version = first;
+	ck_assert_int_eq(put_one("a", "three", &version), -ESTALE);
+	ck_assert_int_eq(delete_one("a", &version), -ESTALE);
+	version.version = second;
+	ck_ok(store_put(store, "a", 1, "four", 4, &version, &lsn));
+	ck_ok(store_put(store, "ab", 2, NULL, 0, NULL, &lsn));
+	ck_ok(store_sync(store, lsn, JOURNAL_SYNC));
+	reopen(false);
+	ck_assert_str_eq(value_of("a", &second), "four");
+	version.version = second;
+	ck_ok(delete_one("a", &version));
+	ck_assert_int_eq(delete_one("a", &present), -ENOENT);
+	ck_assert_int_eq(delete_one("a", &version), -ENOENT);
+	ck_ok(delete_one("a", NULL));
+	ck_assert_str_eq(value_of("a", NULL), "");
+	ck_ok(store_get(store, "ab", 2, NULL, 0, &(uint32_t){0}, NULL));
+}
+END_TEST
+
+START_TEST(store_single_writes_refuse_what_is_too_long)
+{
+	static char key[STORE_KEY_MAX + 1], value[STORE_VALUE_MAX + 1];
+	uint32_t bytes;
+
+	open_store(&small);
+	ck_assert_int_eq(store_put(store, key, 0, value, 1, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(store_put(store, key, sizeof(key), value, 1, NULL, NULL), -ENAMETOOLONG);
+	ck_assert_int_eq(store_put(store, key, 1, value, sizeof(value), NULL, NULL), -E2BIG);
+	ck_assert_int_eq(store_delete(store, key, 0, NULL, NULL), -EINVAL);
+	ck_ok(store_put(store, key, STORE_KEY_MAX, value, STORE_VALUE_MAX, NULL, NULL));
+	ck_ok(store_get(store, key, STORE_KEY_MAX, value, sizeof(value), &bytes, NULL));
+	ck_assert_uint_eq(bytes, STORE_VALUE_MAX);
+	ck_ok(store_delete(store, key, STORE_KEY_MAX, NULL, NULL));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("store");
@@ -430,6 +506,8 @@ int main(void)
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
 	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
 	tcase_add_test(tcase, store_deletes_keys_that_moves_have_made_long);
+	tcase_add_test(tcase, store_single_writes_do_what_batches_of_one_do);
+	tcase_add_test(tcase, store_single_writes_refuse_what_is_too_long);
 	tcase_add_test(tcase, store_serves_several_writers_at_once);
 	tcase_add_test(tcase, store_read_only_open_recovers_without_writing);
 	tcase_add_test(tcase, store_leaves_a_device_that_its_caller_keeps);
