@@ -292,12 +292,12 @@ static void finish(struct checkpoint *checkpoint, int err)
 	for (uint32_t i = 0; i < checkpoint->dropped.count && !err; i++)
 		id_list_add(&store->free_ids, checkpoint->dropped.ids[i]);
 	mutex_unlock(&store->dirty_mutex);
-	atomic_fetch_add_explicit(&store->stats.checkpoints, 1, memory_order_relaxed);
 }
 
 static int run_locked(struct store *store, bool is_final)
 {
 	struct checkpoint checkpoint = {.store = store};
+	uint64_t start = monotonic_ns();
 	int err = store_error(store);
 
 	if (err)
@@ -309,6 +309,8 @@ static int run_locked(struct store *store, bool is_final)
 	}
 	if (err)
 		store_fail(store, err, "a checkpoint could not be written");
+	atomic_fetch_add(err ? &store->stats.checkpoints_failed : &store->stats.checkpoints, 1);
+	atomic_fetch_add(&store->stats.checkpoint_ns, monotonic_ns() - start);
 	free(checkpoint.frames);
 	free(checkpoint.headers);
 	free(checkpoint.dropped.ids);

@@ -282,6 +282,8 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 		err = store_throttle(store);
 	if (!err)
 		err = commit_logged(store, batch, &end);
+	if (err == -EEXIST || err == -ENOENT || err == -ESTALE)
+		atomic_fetch_add_explicit(&store->stats.guards_failed, 1, memory_order_relaxed);
 	if (err)
 		return err;
 	count_commit(store, batch);

@@ -144,6 +144,7 @@ uint64_t store_take_id(void *ctx)
 	else
 		id = store->next_id++;
 	mutex_unlock(&store->dirty_mutex);
+	atomic_fetch_add_explicit(&store->tree_frames, 1, memory_order_relaxed);
 	return id;
 }
 
@@ -156,6 +157,7 @@ void store_frame_dropped(void *ctx, uint64_t frame_id)
 		store->out_of_memory = true;
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add_explicit(&store->stats.frames_dropped, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&store->tree_frames, 1, memory_order_relaxed);
 }
 
 /* ---- slots ----------------------------------------------------------------------- */
@@ -224,42 +226,105 @@ int store_collect_spares(struct store *store, struct tree_spares *spares, uint32
 
 /* ---- frames ---------------------------------------------------------------------- */
 
+/* -EUCLEAN with @ret_block: that block of the image does not verify; not logged. */
+static int read_image(struct store *store, uint64_t frame_id, const struct manifest_place *place,
+    uint32_t slot, void *image, uint32_t *ret_block)
+{
+	struct device_request request = {
+	    .op = DEVICE_READ,
+	    .slot = slot,
+	    .data = image,
+	    .bytes = place->used_blocks * BLOCK_BYTES,
+	    .offset = place->disk_frame * FRAME_BYTES,
+	};
+	struct device_batch batch;
+	int err;
+
+	*ret_block = 0;
+	if (place->used_blocks == 0 || place->used_blocks > FRAME_BLOCKS)
+		return -EUCLEAN;
+	device_batch_init(&batch);
+	device_submit(store->device, &batch, &request, 1);
+	err = device_wait(store->device, &batch);
+	if (err)
+		return err;
+	return tree_frame_verify(image, frame_id, place->header_checksum, place->used_blocks,
+	    store->uuid_seed, ret_block);
+}
+
+static void report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err)
+{
+	uint64_t offset = place->disk_frame * FRAME_BYTES + bad_block * BLOCK_BYTES;
+
+	if (err != -EUCLEAN)
+		log_error("tree frame %llu at disk frame %llu: read failed: %s",
+		    (unsigned long long)frame_id, (unsigned long long)place->disk_frame, strerror(-err));
+	else if (place->used_blocks == 0 || place->used_blocks > FRAME_BLOCKS)
+		log_error("manifest: frame %llu has %u blocks", (unsigned long long)frame_id, place->used_blocks);
+	else
+		log_error("tree frame %llu: block %u at offset %llu does not verify",
+		    (unsigned long long)frame_id, bad_block, (unsigned long long)offset);
+}
+
 static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
 {
 	struct manifest_place place;
-	struct device_request request;
-	struct device_batch batch;
 	uint32_t bad_block;
 	int err;
 
 	manifest_get(store->space, frame_id, &place);
 	if (!place.disk_frame)
 		return -ENOENT;
-	if (place.used_blocks == 0 || place.used_blocks > FRAME_BLOCKS) {
-		log_error("manifest: frame %llu has %u blocks", (unsigned long long)frame_id, place.used_blocks);
-		return -EUCLEAN;
-	}
-	request = (struct device_request){
-	    .op = DEVICE_READ,
-	    .slot = slot,
-	    .data = pool_memory(store->pool, slot),
-	    .bytes = place.used_blocks * BLOCK_BYTES,
-	    .offset = place.disk_frame * FRAME_BYTES,
-	};
-	device_batch_init(&batch);
-	device_submit(store->device, &batch, &request, 1);
-	err = device_wait(store->device, &batch);
-	if (err) {
-		log_error("tree frame %llu at disk frame %llu: read failed: %s",
-		    (unsigned long long)frame_id, (unsigned long long)place.disk_frame, strerror(-err));
-		return err;
-	}
-	err = tree_frame_verify(request.data, frame_id, place.header_checksum, place.used_blocks,
-	    store->uuid_seed, &bad_block);
+	err = read_image(store, frame_id, &place, slot, pool_memory(store->pool, slot), &bad_block);
 	if (err)
-		log_error("tree frame %llu: block %u at offset %llu does not verify",
-		    (unsigned long long)frame_id, bad_block,
-		    (unsigned long long)(request.offset + bad_block * BLOCK_BYTES));
+		report_read(frame_id, &place, bad_block, err);
+	return err;
+}
+
+/* False: the frame is not in the pool. */
+static bool peek_pool(struct store *store, frame_key key, void *image, bool *ret_is_dirty)
+{
+	uint32_t slot;
+
+	while ((slot = pool_find(store->pool, key)) != POOL_NO_SLOT) {
+		const struct frame_header *header = pool_memory(store->pool, slot);
+		bool is_it;
+
+		pool_latch_shared(store->pool, slot);
+		is_it = pool_is_owner(store->pool, slot, key);
+		if (is_it) {
+			memcpy(image, header, from_le32(header->heap_end));
+			*ret_is_dirty = pool_dirty_epoch(store->pool, slot) != 0;
+		}
+		pool_unlatch_shared(store->pool, slot);
+		if (is_it)
+			return true;
+	}
+	return false;
+}
+
+int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty)
+{
+	frame_key key = frame_key_make(FRAME_TREE, frame_id);
+	struct manifest_place place, after;
+	uint32_t bad_block;
+	int err;
+
+	do {
+		*ret_is_dirty = false;
+		if (peek_pool(store, key, image, ret_is_dirty))
+			return 0;
+		manifest_get(store->space, frame_id, &place);
+		if (!place.disk_frame) {
+			/* New, and published since we looked; or gone. */
+			return peek_pool(store, key, image, ret_is_dirty) ? 0 : -ENOENT;
+		}
+		err = read_image(store, frame_id, &place, DEVICE_NO_SLOT, image, &bad_block);
+		manifest_get(store->space, frame_id, &after);
+		/* Nothing kept the place from becoming another's. */
+	} while (err == -EUCLEAN && after.disk_frame != place.disk_frame);
+	if (err)
+		report_read(frame_id, &place, bad_block, err);
 	return err;
 }
 

@@ -38,6 +38,7 @@ static bool attempt_again(struct attempt *attempt, int *err, const struct tree_n
 		gate_leave_shared(attempt->store->gate, attempt->ticket);
 	}
 	if (*err == -EBUSY) {
+		atomic_fetch_add_explicit(&attempt->store->stats.fallbacks, 1, memory_order_relaxed);
 		attempt->in_gate = true;
 		return true;
 	}

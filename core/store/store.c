@@ -51,30 +51,60 @@ int store_alloc_blocks(struct store *store, uint32_t want, struct space_run *ret
 	return err;
 }
 
+static void count_parts(struct store *store, struct store_counters *ret)
+{
+	struct journal_counters journal = {0};
+	struct space_counters space;
+	struct pool_counters pool;
+
+	pool_counters(store->pool, &pool);
+	ret->cache_slots = pool.slots;
+	ret->cache_used = pool.live_tree + pool.live_data;
+	ret->cache_hits = pool.hits;
+	ret->cache_misses = pool.misses;
+	ret->cache_evictions = pool.evictions;
+	space_counters(store->space, &space);
+	ret->volume_bytes = from_le64(store->superblock_at_open.frame_count) * FRAME_BYTES;
+	ret->used_bytes = ret->volume_bytes - space.free_blocks * BLOCK_BYTES;
+	ret->free_frames = space.free_frames;
+	if (store->journal)
+		journal_counters(store->journal, &journal);
+	ret->journal_bytes = from_le64(store->superblock_at_open.journal_frames) * FRAME_BYTES;
+	ret->journal_used = journal.used_bytes;
+	ret->journal_records = journal.records;
+	ret->journal_record_bytes = journal.record_bytes;
+	ret->journal_writes = journal.writes;
+	ret->journal_flushes = journal.syncs;
+}
+
 void store_counters(struct store *store, struct store_counters *ret)
 {
 	const struct store_stats *stats = &store->stats;
 	const struct tree_counters *tree = &store->tree.counters;
-	struct pool_counters pool;
 
-	pool_counters(store->pool, &pool);
 	*ret = (struct store_counters){
 	    .gets = atomic_load(&stats->gets),
 	    .cursors = atomic_load(&stats->cursors),
 	    .commits = atomic_load(&stats->commits),
 	    .puts = atomic_load(&stats->puts),
 	    .deletes = atomic_load(&stats->deletes),
+	    .guards_failed = atomic_load(&stats->guards_failed),
 	    .moves = atomic_load(&tree->moves),
 	    .frame_loads = atomic_load(&stats->frame_loads),
 	    .splits = atomic_load(&tree->splits),
+	    .packs = atomic_load(&tree->compactions),
 	    .merges = atomic_load(&tree->merges),
 	    .frames_dropped = atomic_load(&stats->frames_dropped),
 	    .checkpoints = atomic_load(&stats->checkpoints),
+	    .checkpoints_failed = atomic_load(&stats->checkpoints_failed),
+	    .checkpoint_ns = atomic_load(&stats->checkpoint_ns),
 	    .frames_written = atomic_load(&stats->frames_written),
 	    .restarts = atomic_load(&tree->restarts),
+	    .fallbacks = atomic_load(&stats->fallbacks),
 	    .replayed_records = atomic_load(&stats->replayed_records),
 	    .cow_copies = atomic_load(&tree->cow_copies),
-	    .tree_frames = pool.live_tree,
+	    .tree_frames = atomic_load(&store->tree_frames),
 	    .dirty_frames = atomic_load(&store->dirty_count),
 	};
+	count_parts(store, ret);
 }

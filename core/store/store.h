@@ -228,12 +228,53 @@ int store_lease_slot(struct store *store, uint32_t *ret_slot);
 /* Allocates data blocks; waits for a checkpoint if resting blocks would help. */
 int store_alloc_blocks(struct store *store, uint32_t want, struct space_run *ret);
 
+/*
+ * Packs frames that hold dead bytes and folds thin ones into their parents or
+ * neighbours, as far as they lie below @prefix (empty: all); then a checkpoint, and
+ * free frames of the volume go back to the host.  Others read and write meanwhile: each
+ * step stops writers for as long as one frame takes.  @progress (may be NULL) hears how
+ * many frames are done and how many are known by now, nothing held; a result other than
+ * 0 ends the work and is returned.
+ */
+int store_compact(struct store *store, const void *prefix, uint32_t prefix_bytes,
+    int (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx);
+
+struct store_frame {
+	uint64_t id, parent; /* parent 0: the root */
+	uint32_t depth;	     /* frames above */
+	uint32_t key_depth;  /* bytes of key above */
+	uint32_t bytes, live_bytes, dead_bytes, free_bytes; /* dead: on free lists */
+	uint32_t inner_nodes, leaves, crossings;
+	uint64_t version; /* of the newest value in it */
+	bool is_dirty;
+};
+
+/*
+ * Calls @fn for every frame of the tree, parents first, nothing held.  Frames that are
+ * not in memory are read beside the cache, which is not disturbed.  What others change
+ * meanwhile may be seen as before or after, a frame that moves also twice or never.  A
+ * non-zero result ends the walk and is returned.
+ */
+int store_for_each_frame(struct store *store,
+    int (*fn)(void *ctx, const struct store_frame *frame), void *ctx);
+
+/* Counted since the store was opened, or, where it says so, as things are now.  Asking
+ * does not disturb what is counted. */
 struct store_counters {
-	uint64_t gets, cursors, commits, puts, deletes, moves;
-	uint64_t frame_loads, splits, merges, frames_dropped, checkpoints;
-	uint64_t frames_written, restarts, replayed_records, cow_copies;
-	uint64_t tree_frames;
-	uint64_t dirty_frames;
+	uint64_t gets, cursors, commits, puts, deletes, moves, guards_failed;
+	uint64_t frame_loads, splits, packs, merges, frames_dropped;
+	uint64_t restarts, fallbacks, cow_copies, replayed_records;
+	uint64_t checkpoints, checkpoints_failed, frames_written, checkpoint_ns;
+	uint64_t tree_frames; /* now, in the pool or not */
+	uint64_t dirty_frames; /* now */
+	/* the volume, now */
+	uint64_t volume_bytes, used_bytes, free_frames;
+	/* the pool: now, then counted */
+	uint64_t cache_slots, cache_used;
+	uint64_t cache_hits, cache_misses, cache_evictions;
+	/* the journal: now, then counted */
+	uint64_t journal_bytes, journal_used;
+	uint64_t journal_records, journal_record_bytes, journal_writes, journal_flushes;
 };
 void store_counters(struct store *store, struct store_counters *ret);
 

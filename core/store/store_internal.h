@@ -21,8 +21,9 @@ struct id_list {
 };
 
 struct store_stats {
-	_Atomic uint64_t gets, cursors, commits, puts, deletes, frame_loads,
-	    frames_dropped, checkpoints, frames_written, replayed_records;
+	_Atomic uint64_t gets, cursors, commits, puts, deletes, guards_failed, fallbacks,
+	    frame_loads, frames_dropped, checkpoints, checkpoints_failed, frames_written,
+	    checkpoint_ns, replayed_records;
 };
 
 struct store {
@@ -51,6 +52,7 @@ struct store {
 	uint64_t next_id;	 /* likewise */
 	bool out_of_memory;	 /* likewise: a list could not grow */
 
+	_Atomic uint64_t tree_frames; /* of the tree, in the pool or not */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
 	_Atomic uint64_t pending_bytes; /* of blocks freed since the last checkpoint */
 	_Atomic int error;
@@ -136,6 +138,10 @@ int store_check_need(struct store *store, const struct tree_need *need);
 /* Reads a frame into the pool.  -ENOENT: the manifest does not know it. */
 int store_load_frame(struct store *store, uint64_t frame_id);
 
+/* Copies a frame's image, from the pool or, where it is not there, from disk, without
+ * loading it.  @image: FRAME_BYTES, aligned to blocks.  -ENOENT: there is none. */
+int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty);
+
 void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares);
 
 /* Host functions of the tree. */
@@ -172,6 +178,21 @@ void store_stop_thread(struct store *store);
 
 /* Makes the store read-only for good; says why, once. */
 int store_fail(struct store *store, int error, const char *what);
+
+/* ---- walking frames (frames.c) ------------------------------------------------------ */
+
+/* A frame seen by a walk: its image is a copy, nothing is held. */
+struct walked_frame {
+	struct store_frame frame;
+	const uint8_t *path; /* key bytes above: frame.key_depth of them */
+	const uint8_t *leaf; /* what one of its leaves adds to them; NULL: it has none */
+	uint32_t leaf_bytes;
+};
+
+/* Parents first, those that may hold keys that begin with @prefix.  @pending: frames
+ * known by now that are still to come. */
+int store_walk_frames(struct store *store, const uint8_t *prefix, uint32_t prefix_bytes,
+    int (*fn)(void *ctx, const struct walked_frame *frame, uint64_t pending), void *ctx);
 
 /* ---- superblocks ------------------------------------------------------------------ */
 

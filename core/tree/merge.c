@@ -16,11 +16,17 @@
 
 #define FOLD_MOST (IMAGE_CAPACITY / 100 * 60)
 
+/* When asked to compact: what then comes in has a little room before a split, and
+ * fewer dead bytes than this are not worth a step. */
+#define COMPACT_MOST (IMAGE_CAPACITY / 100 * 85)
+#define PACK_LEAST (IMAGE_CAPACITY / 100 * 2)
+
 struct fold {
 	struct tree *tree;
 	const uint8_t *key;
 	uint32_t key_bytes;
 	struct tree_hop hop, parent;
+	uint32_t most; /* bytes that a frame made of two may hold */
 };
 
 /* Pins the frame.  False: it is not in memory. */
@@ -103,7 +109,7 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	const void *parent = tree_image(tree, fold->parent.slot);
 	uint32_t new_slot, slot;
 
-	if (!image_is_empty(image) && image_live_bytes(image) + image_live_bytes(parent) > FOLD_MOST)
+	if (!image_is_empty(image) && image_live_bytes(image) + image_live_bytes(parent) > fold->most)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
 	if (!image_compact(tree_image(tree, new_slot), parent))
@@ -180,7 +186,7 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
 	uint32_t slot, parent_slot, new_slot;
 	void *merged;
 
-	if (image_live_bytes(image) + image_live_bytes(other) > FOLD_MOST)
+	if (image_live_bytes(image) + image_live_bytes(other) > fold->most)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
 	merged = tree_image(tree, new_slot);
@@ -220,6 +226,26 @@ static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct t
 	return err;
 }
 
+/* -ENOENT: nothing is to be folded here. */
+static int fold_last(struct fold *fold, struct tree_spares *spares, struct tree_need *need)
+{
+	int err = try_parent(fold, spares);
+
+	if (err == -ENOENT)
+		err = try_neighbour(fold, spares, need);
+	if (!err)
+		atomic_fetch_add_explicit(&fold->tree->counters.merges, 1, memory_order_relaxed);
+	return err;
+}
+
+static void unpin_fold(struct fold *fold)
+{
+	if (fold->hop.slot != POOL_NO_SLOT)
+		pool_unpin(fold->tree->pool, fold->hop.slot);
+	if (fold->parent.slot != POOL_NO_SLOT)
+		pool_unpin(fold->tree->pool, fold->parent.slot);
+}
+
 int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need)
 {
@@ -229,22 +255,61 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 	    .key_bytes = key_bytes,
 	    .hop = {.slot = POOL_NO_SLOT},
 	    .parent = {.slot = POOL_NO_SLOT},
+	    .most = FOLD_MOST,
 	};
 	int err;
 
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
 	err = find_last(&fold, need);
-	if (!err) {
-		err = try_parent(&fold, spares);
-		if (err == -ENOENT)
-			err = try_neighbour(&fold, spares, need);
-		if (!err)
-			atomic_fetch_add_explicit(&tree->counters.merges, 1, memory_order_relaxed);
-	}
-	if (fold.hop.slot != POOL_NO_SLOT)
-		pool_unpin(tree->pool, fold.hop.slot);
-	if (fold.parent.slot != POOL_NO_SLOT)
-		pool_unpin(tree->pool, fold.parent.slot);
+	if (!err)
+		err = fold_last(&fold, spares, need);
+	unpin_fold(&fold);
 	return err == -ENOENT ? 0 : err;
+}
+
+/* -ENOENT: there is next to nothing in it to pack. */
+static int pack_last(struct fold *fold, struct tree_spares *spares)
+{
+	struct tree *tree = fold->tree;
+	const void *image = tree_image(tree, fold->hop.slot);
+	uint32_t dead = from_le32(image_header_const(image)->heap_end) - FRAME_HEADER_BYTES -
+			image_live_bytes(image);
+	uint32_t slot, new_slot;
+
+	if (dead <= PACK_LEAST)
+		return -ENOENT;
+	new_slot = spares->slots[spares->count - 1];
+	if (!image_compact(tree_image(tree, new_slot), image))
+		return -EUCLEAN;
+	tree_take_spare(spares);
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->hop.frame_id));
+	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);
+	atomic_fetch_add_explicit(&tree->counters.compactions, 1, memory_order_relaxed);
+	return 0;
+}
+
+int tree_compact(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need)
+{
+	struct fold fold = {
+	    .tree = tree,
+	    .key = key,
+	    .key_bytes = key_bytes,
+	    .hop = {.slot = POOL_NO_SLOT},
+	    .parent = {.slot = POOL_NO_SLOT},
+	    .most = COMPACT_MOST,
+	};
+	int err;
+
+	if (spares->count < TREE_STEP_SLOTS)
+		return tree_need_slots(need, TREE_STEP_SLOTS);
+	err = find_last(&fold, need);
+	if (!err)
+		err = fold_last(&fold, spares, need);
+	/* Of the root find_last() says the same as of one that is not to be folded. */
+	if (err == -ENOENT && fold.hop.slot != POOL_NO_SLOT)
+		err = pack_last(&fold, spares);
+	unpin_fold(&fold);
+	return err;
 }

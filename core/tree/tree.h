@@ -240,6 +240,11 @@ int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need);
 
+/* One step towards fewer and fuller frames along @key: folds the last frame on the way to
+ * it, as tree_shrink() but fuller, or packs it.  -ENOENT: nothing is left to do. */
+int tree_compact(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need);
+
 /*
  * Moves everything below byte prefix @src to @dst.  tree_move_check finds out that
  * the move can be made: -ENOENT (nothing there), -EEXIST, -EINVAL, -ENAMETOOLONG; it
