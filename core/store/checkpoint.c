@@ -321,6 +321,8 @@ int store_run_checkpoint(struct store *store, bool is_final)
 {
 	int err;
 
+	if (store->is_memory)
+		return 0;
 	mutex_lock(&store->checkpoint_mutex);
 	err = run_locked(store, is_final);
 	mutex_unlock(&store->checkpoint_mutex);

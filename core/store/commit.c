@@ -88,6 +88,8 @@ static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t rep
 	/* Guards alone change nothing. */
 	if (batch->body_bytes == 0)
 		return 0;
+	if (store->is_memory)
+		return memory_log(store, batch->body_bytes, ret_end);
 	if (!store->journal) {
 		/* A checkpoint from now on contains the batch. */
 		store->replay_lsn = *ret_end;
@@ -236,9 +238,10 @@ static bool is_freeing(const struct store_batch *batch)
 
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
 {
+	bool is_recovery = !store->journal && !store->is_memory;
 	int err;
 
-	store_promise_begin(!store->journal || batch->uses_headroom || is_freeing(batch));
+	store_promise_begin(is_recovery || batch->uses_headroom || is_freeing(batch));
 	err = apply_with_room(store, batch, replay_lsn, ret_end);
 	store_promise_end(store);
 	return err;
@@ -246,12 +249,13 @@ int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn
 
 static int commit_logged(struct store *store, struct store_batch *batch, lsn_t *ret_end)
 {
-	int err = batch->body_bytes ? take_credit(store, batch->body_bytes) : 0;
+	bool is_logged = batch->body_bytes && store->journal;
+	int err = is_logged ? take_credit(store, batch->body_bytes) : 0;
 
 	if (err)
 		return err;
 	err = batch_apply(store, batch, 0, ret_end);
-	if (err && batch->body_bytes)
+	if (err && is_logged)
 		journal_unreserve(store->journal, batch->body_bytes);
 	return err;
 }
@@ -278,6 +282,8 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 		err = -EROFS;
 	if (!err)
 		err = batch_parse(batch, batch->body, batch->body_bytes);
+	if (!err && store->is_memory && batch->run_count)
+		err = -EINVAL;
 	if (!err)
 		err = store_throttle(store);
 	if (!err)
@@ -296,6 +302,8 @@ int store_sync(struct store *store, lsn_t lsn, enum journal_level level)
 {
 	int err;
 
+	if (store->is_memory)
+		return 0;
 	if (!store->journal)
 		return store_is_read_only(store) && !store_error(store) ? 0 : -EROFS;
 	err = journal_sync(store->journal, lsn, level);
@@ -304,5 +312,7 @@ int store_sync(struct store *store, lsn_t lsn, enum journal_level level)
 
 lsn_t store_end_lsn(struct store *store)
 {
+	if (store->is_memory)
+		return atomic_load(&store->memory_lsn);
 	return store->journal ? journal_end(store->journal) : store->replay_lsn;
 }

@@ -29,7 +29,6 @@
 
 #define CACHE_DEFAULT (256ull << 20)
 #define CACHE_LEAST (8ull << 20)
-#define ROOT_FRAME_ID 1u
 
 /* ---- parts ----------------------------------------------------------------------------- */
 
@@ -46,7 +45,7 @@ static void leave_device(struct store *store)
 	}
 }
 
-static void destroy(struct store *store)
+void store_destroy(struct store *store)
 {
 	store_stop_thread(store);
 	pool_close(store->pool);
@@ -65,7 +64,7 @@ static void destroy(struct store *store)
 	free(store);
 }
 
-static struct store *create(const struct store_options *options)
+struct store *store_create(const struct store_options *options)
 {
 	struct store *store = calloc(1, sizeof(*store));
 
@@ -82,34 +81,22 @@ static struct store *create(const struct store_options *options)
 	return store;
 }
 
-/* Space, pool and tree over @device, which stays the caller's on failure. */
-static int assemble(struct store *store, struct device *device, const struct superblock *superblock, bool is_new)
+int store_open_pool(struct store *store, struct device *device)
 {
 	uint64_t cache = store->options.cache_bytes ? store->options.cache_bytes : CACHE_DEFAULT;
 	struct pool_options pool_options = {
 	    .slot_count = (uint32_t)(max_of(cache, CACHE_LEAST) / FRAME_BYTES),
-	    /* Slots are registered once a device: not for a store that leaves it. */
-	    .device = is_new || store->options.keep_device ? NULL : device,
+	    .device = device,
 	};
-	struct space_options space_options = {
-	    .device = device, .superblock = superblock, .is_new = is_new};
-	int err;
 
-	if (!store->gate)
-		return -ENOMEM;
-	store->superblock = *superblock;
-	store->superblock_at_open = *superblock;
-	store->uuid_seed = uuid_seed(superblock->uuid);
-	err = space_open(&space_options, &store->space);
-	if (!err)
-		err = pool_open(&pool_options, &store->pool);
-	if (err)
-		return err;
-	store->device = device;
-	store->next_id = from_le64(superblock->frame_id_end);
+	return store->gate ? pool_open(&pool_options, &store->pool) : -ENOMEM;
+}
+
+void store_plan_tree(struct store *store, uint64_t root_id)
+{
 	store->tree = (struct tree){
 	    .pool = store->pool,
-	    .root_id = from_le64(superblock->user_root),
+	    .root_id = root_id,
 	    .epoch = 1,
 	    .shape = 1,
 	    .host = {
@@ -119,6 +106,27 @@ static int assemble(struct store *store, struct device *device, const struct sup
 		.dropped = store_frame_dropped,
 	    },
 	};
+}
+
+/* Space, pool and tree over @device, which stays the caller's on failure. */
+static int assemble(struct store *store, struct device *device, const struct superblock *superblock, bool is_new)
+{
+	struct space_options space_options = {
+	    .device = device, .superblock = superblock, .is_new = is_new};
+	int err;
+
+	store->superblock = *superblock;
+	store->superblock_at_open = *superblock;
+	store->uuid_seed = uuid_seed(superblock->uuid);
+	err = space_open(&space_options, &store->space);
+	/* Slots are registered once a device: not for a store that leaves it. */
+	if (!err)
+		err = store_open_pool(store, is_new || store->options.keep_device ? NULL : device);
+	if (err)
+		return err;
+	store->device = device;
+	store->next_id = from_le64(superblock->frame_id_end);
+	store_plan_tree(store, from_le64(superblock->user_root));
 	return 0;
 }
 
@@ -403,7 +411,7 @@ int store_open(struct device *device, const struct store_options *options, struc
 		err = device_open_overlay(base, &device);
 	if (err)
 		return err;
-	store = create(options);
+	store = store_create(options);
 	err = store ? assemble(store, device, &superblock, false) : -ENOMEM;
 	if (!err)
 		err = open_assembled(store);
@@ -414,7 +422,7 @@ int store_open(struct device *device, const struct store_options *options, struc
 		if (store) {
 			journal_close(store->journal, false);
 			store->device = NULL;
-			destroy(store);
+			store_destroy(store);
 		}
 		if (options->is_read_only)
 			device_close(device);
@@ -438,7 +446,7 @@ int store_close(struct store *store)
 		is_written = err == 0;
 	}
 	journal_close(store->journal, is_written);
-	destroy(store);
+	store_destroy(store);
 	return err;
 }
 
@@ -446,7 +454,7 @@ void store_abandon(struct store *store)
 {
 	store_stop_thread(store);
 	journal_close(store->journal, false);
-	destroy(store);
+	store_destroy(store);
 }
 
 /* ---- format -------------------------------------------------------------------------------------- */
@@ -476,8 +484,8 @@ static void first_superblock(struct superblock *superblock, const struct store_f
 	superblock->journal_frames = to_le64(journal_frames_for(frames, options->journal_bytes));
 	superblock->checkpoint_lsn = to_le64(start);
 	superblock->created_ns = to_le64((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
-	superblock->user_root = to_le64(ROOT_FRAME_ID);
-	superblock->frame_id_end = to_le64(ROOT_FRAME_ID + 1);
+	superblock->user_root = to_le64(STORE_ROOT_FRAME_ID);
+	superblock->frame_id_end = to_le64(STORE_ROOT_FRAME_ID + 1);
 }
 
 /* An old superblock must not be found beside the new journal and maps. */
@@ -528,7 +536,7 @@ int store_format(struct device *device, const struct store_format_options *optio
 	err = wipe_superblocks(device);
 	if (err)
 		return err;
-	store = create(&store_options);
+	store = store_create(&store_options);
 	if (!store)
 		return -ENOMEM;
 	err = assemble(store, device, &superblock, true);
@@ -540,6 +548,6 @@ int store_format(struct device *device, const struct store_format_options *optio
 	if (!err)
 		err = write_first_image(store);
 	store->device = NULL;
-	destroy(store);
+	store_destroy(store);
 	return err;
 }

@@ -53,7 +53,7 @@ void store_promise_begin(bool is_freeing)
 
 void store_promise_end(struct store *store)
 {
-	if (promise.left)
+	if (promise.left && !store->is_memory)
 		space_unreserve(store->space, SPACE_TREE, promise.left * FRAME_BLOCKS);
 	promise.left = 0;
 }
@@ -90,7 +90,7 @@ static bool would_checkpoint_help(struct store *store)
 int store_promise(struct store *store, uint64_t frames, bool is_growth)
 {
 	uint64_t missing = frames - min_of(frames, promise.left);
-	int err = missing ? reserve_frames(store, missing, is_growth) : 0;
+	int err = missing && !store->is_memory ? reserve_frames(store, missing, is_growth) : 0;
 
 	if (err == -ENOSPC && would_checkpoint_help(store)) {
 		err = store_run_checkpoint(store, false);
@@ -121,6 +121,10 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id)
 {
 	struct store *store = ctx;
 
+	ASSERT(promise.left > 0);
+	promise.left--;
+	if (store->is_memory)
+		return;
 	mutex_lock(&store->dirty_mutex);
 	/* A frame left off the list would never reach the disk: no checkpoint then. */
 	if (id_list_add(&store->dirty, frame_id))
@@ -129,8 +133,6 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id)
 		condition_wake_all(&store->thread_condition);
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add(&store->dirty_count, 1);
-	ASSERT(promise.left > 0);
-	promise.left--;
 }
 
 uint64_t store_take_id(void *ctx)
@@ -153,7 +155,10 @@ void store_frame_dropped(void *ctx, uint64_t frame_id)
 	struct store *store = ctx;
 
 	mutex_lock(&store->dirty_mutex);
-	if (id_list_add(&store->dropped, frame_id))
+	/* In memory no manifest names it any more, and an id lost to a full list is lost. */
+	if (store->is_memory)
+		id_list_add(&store->free_ids, frame_id);
+	else if (id_list_add(&store->dropped, frame_id))
 		store->out_of_memory = true;
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add_explicit(&store->stats.frames_dropped, 1, memory_order_relaxed);
@@ -186,6 +191,8 @@ int store_lease_slot(struct store *store, uint32_t *ret_slot)
 
 		if (err != -ENOBUFS)
 			return err;
+		if (store->is_memory)
+			return -ENOSPC;
 		/* No checkpoint will clean a frame again; others may let go of theirs. */
 		if (store_error(store) && ++failures > ROUNDS_MAX)
 			return -EROFS;
@@ -209,6 +216,8 @@ int store_collect_spares(struct store *store, struct tree_spares *spares, uint32
 		return 0;
 	store_return_spares(store, spares);
 	mutex_lock(&store->spares_mutex);
+	if (store->is_memory)
+		err = memory_collect_spares(store, spares, count, promise.is_freeing);
 	while (!err && spares->count < count && rounds < ROUNDS_MAX) {
 		err = lease_or_wait(store, &spares->slots[spares->count]);
 		if (!err)
@@ -332,8 +341,12 @@ int store_load_frame(struct store *store, uint64_t frame_id)
 {
 	frame_key key = frame_key_make(FRAME_TREE, frame_id);
 	uint32_t slot;
-	int err = store_lease_slot(store, &slot);
+	int err;
 
+	/* In memory, whoever misses a frame read an edge that is no more. */
+	if (store->is_memory)
+		return -ENOENT;
+	err = store_lease_slot(store, &slot);
 	if (err)
 		return err;
 	pool_latch_exclusive(store->pool, slot);
@@ -356,11 +369,12 @@ int store_load_frame(struct store *store, uint64_t frame_id)
 
 int store_check_need(struct store *store, const struct tree_need *need)
 {
-	struct manifest_place place;
+	struct manifest_place place = {0};
 
 	if (need->kind != TREE_NEED_FRAME)
 		return -EAGAIN;
-	manifest_get(store->space, need->frame_id, &place);
+	if (!store->is_memory)
+		manifest_get(store->space, need->frame_id, &place);
 	if (place.disk_frame ||
 	    pool_find(store->pool, frame_key_make(FRAME_TREE, need->frame_id)) != POOL_NO_SLOT)
 		return -EAGAIN;

@@ -44,7 +44,11 @@ uint32_t store_block_checksum(struct store *store, const void *data)
 
 int store_alloc_blocks(struct store *store, uint32_t want, struct space_run *ret)
 {
-	int err = space_alloc_blocks(store->space, SPACE_DATA, want, ret);
+	int err;
+
+	if (store->is_memory)
+		return -EINVAL;
+	err = space_alloc_blocks(store->space, SPACE_DATA, want, ret);
 
 	if (err == -ENOSPC && atomic_load(&store->pending_bytes) && store_checkpoint(store) == 0)
 		err = space_alloc_blocks(store->space, SPACE_DATA, want, ret);

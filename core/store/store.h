@@ -79,6 +79,13 @@ struct store_options {
  */
 int store_open(struct device *device, const struct store_options *options, struct store **ret);
 
+/*
+ * An empty store in memory: no device, no journal, no checkpoints; gone when it is
+ * closed.  What does not fit cache_bytes is answered -ENOSPC, and nothing is changed.
+ * Batches with data blocks are -EINVAL; store_device() and store_space() are NULL.
+ */
+int store_open_memory(const struct store_options *options, struct store **ret);
+
 /* A last checkpoint, then the superblock marked clean.  The store is gone whatever
  * the result; an error means that what was not synced may be lost. */
 int store_close(struct store *store); /* NULL allowed */

@@ -39,6 +39,8 @@ struct store {
 
 	struct superblock superblock; /* guarded by checkpoint_mutex */
 	struct superblock superblock_at_open;
+	bool is_memory; /* no device, space or journal (memory.c) */
+	_Atomic lsn_t memory_lsn; /* there: versions */
 	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
 
 	struct mutex hold_mutex;       /* one batch at a time keeps frames while it loads others */
@@ -160,6 +162,23 @@ uint64_t store_promise_left(void);
 void store_promise_end(struct store *store);
 
 int id_list_add(struct id_list *list, uint64_t id);
+
+/* ---- opening ------------------------------------------------------------------ */
+
+#define STORE_ROOT_FRAME_ID 1u
+
+struct store *store_create(const struct store_options *options); /* NULL: out of memory */
+void store_destroy(struct store *store);
+int store_open_pool(struct store *store, struct device *device);
+void store_plan_tree(struct store *store, uint64_t root_id);
+
+/* ---- stores in memory ----------------------------------------------------------- */
+
+/* The version's base of a record so long. */
+lsn_t memory_log(struct store *store, uint32_t body_bytes, lsn_t *ret_end);
+
+/* -ENOSPC: the cache is full. */
+int memory_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count, bool is_freeing);
 
 /* ---- checkpoints ----------------------------------------------------------------- */
 
