@@ -103,7 +103,7 @@ static int give_back(struct store *store)
 	uint64_t bytes;
 	int err = store_run_checkpoint(store, false);
 
-	if (err)
+	if (err || store->is_memory)
 		return err;
 	err = space_trim(store->space, &bytes);
 	return err == -EOPNOTSUPP ? 0 : err;

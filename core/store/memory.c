@@ -35,8 +35,10 @@ static int plant_root(struct store *store)
 		return err == -ENOBUFS ? -ENOSPC : err;
 	store_promise_begin(true);
 	err = store_promise(store, 1, true);
-	if (!err)
+	if (!err) {
 		tree_plant(&store->tree, slot);
+		atomic_store(&store->tree_frames, 1);
+	}
 	store_promise_end(store);
 	return err;
 }

@@ -235,6 +235,14 @@ int store_collect_spares(struct store *store, struct tree_spares *spares, uint32
 
 /* ---- frames ---------------------------------------------------------------------- */
 
+/* In memory no frame has a place on disk. */
+static void find_place(struct store *store, uint64_t frame_id, struct manifest_place *ret)
+{
+	*ret = (struct manifest_place){0};
+	if (!store->is_memory)
+		manifest_get(store->space, frame_id, ret);
+}
+
 /* -EUCLEAN with @ret_block: that block of the image does not verify; not logged. */
 static int read_image(struct store *store, uint64_t frame_id, const struct manifest_place *place,
     uint32_t slot, void *image, uint32_t *ret_block)
@@ -281,7 +289,7 @@ static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
 	uint32_t bad_block;
 	int err;
 
-	manifest_get(store->space, frame_id, &place);
+	find_place(store, frame_id, &place);
 	if (!place.disk_frame)
 		return -ENOENT;
 	err = read_image(store, frame_id, &place, slot, pool_memory(store->pool, slot), &bad_block);
@@ -323,13 +331,13 @@ int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *
 		*ret_is_dirty = false;
 		if (peek_pool(store, key, image, ret_is_dirty))
 			return 0;
-		manifest_get(store->space, frame_id, &place);
+		find_place(store, frame_id, &place);
 		if (!place.disk_frame) {
 			/* New, and published since we looked; or gone. */
 			return peek_pool(store, key, image, ret_is_dirty) ? 0 : -ENOENT;
 		}
 		err = read_image(store, frame_id, &place, DEVICE_NO_SLOT, image, &bad_block);
-		manifest_get(store->space, frame_id, &after);
+		find_place(store, frame_id, &after);
 		/* Nothing kept the place from becoming another's. */
 	} while (err == -EUCLEAN && after.disk_frame != place.disk_frame);
 	if (err)
@@ -369,12 +377,11 @@ int store_load_frame(struct store *store, uint64_t frame_id)
 
 int store_check_need(struct store *store, const struct tree_need *need)
 {
-	struct manifest_place place = {0};
+	struct manifest_place place;
 
 	if (need->kind != TREE_NEED_FRAME)
 		return -EAGAIN;
-	if (!store->is_memory)
-		manifest_get(store->space, need->frame_id, &place);
+	find_place(store, need->frame_id, &place);
 	if (place.disk_frame ||
 	    pool_find(store->pool, frame_key_make(FRAME_TREE, need->frame_id)) != POOL_NO_SLOT)
 		return -EAGAIN;

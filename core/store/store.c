@@ -67,6 +67,8 @@ static void count_parts(struct store *store, struct store_counters *ret)
 	ret->cache_hits = pool.hits;
 	ret->cache_misses = pool.misses;
 	ret->cache_evictions = pool.evictions;
+	if (store->is_memory)
+		return;
 	space_counters(store->space, &space);
 	ret->volume_bytes = from_le64(store->superblock_at_open.frame_count) * FRAME_BYTES;
 	ret->used_bytes = ret->volume_bytes - space.free_blocks * BLOCK_BYTES;

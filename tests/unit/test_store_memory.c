@@ -163,6 +163,31 @@ START_TEST(memory_store_has_no_data_blocks)
 }
 END_TEST
 
+static int stop(void *ctx, uint64_t done, uint64_t total)
+{
+	return 0;
+}
+
+START_TEST(memory_store_is_compacted)
+{
+	struct store_counters before, after;
+
+	open_memory(64 << 20);
+	for (uint64_t i = 0; i < 100000; i++)
+		ck_ok(put(i, 100));
+	store_counters(store, &before);
+	for (uint64_t i = 0; i < 100000; i++)
+		if (i % 4)
+			ck_ok(drop(i));
+	ck_ok(store_compact(store, NULL, 0, stop, NULL));
+	store_counters(store, &after);
+	ck_assert_uint_lt(after.tree_frames, before.tree_frames / 2);
+	for (uint64_t i = 0; i < 100000; i += 4)
+		ck_ok(get(i));
+	close_memory();
+}
+END_TEST
+
 #define WRITERS 4
 #define KEYS_EACH 8000
 
@@ -210,6 +235,7 @@ int main(void)
 	tcase_add_test(tcase, memory_store_full_answers_enospc_and_loses_nothing);
 	tcase_add_test(tcase, memory_store_versions_never_come_twice);
 	tcase_add_test(tcase, memory_store_has_no_data_blocks);
+	tcase_add_test(tcase, memory_store_is_compacted);
 	tcase_add_test(tcase, memory_store_takes_several_writers);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
