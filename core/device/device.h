@@ -19,6 +19,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define DEVICE_ALIGN 4096u	  /* of offsets, lengths and memory */
@@ -53,6 +54,23 @@ int device_open(const char *path, const struct device_options *options, struct d
 
 /* A device of @bytes zeroed bytes in memory; gone at close. */
 int device_open_memory(uint64_t bytes, struct device **ret);
+
+/*
+ * A device made of the caller's functions.  Each returns 0 or -errno, may be called from
+ * several threads at once, and has ended when it returns; offsets, lengths and memory
+ * are aligned to DEVICE_ALIGN.  Closing the device calls nothing.
+ */
+struct device_functions {
+	void *ctx;
+	uint64_t bytes; /* whole blocks */
+	bool is_read_only;
+	int (*read)(void *ctx, uint64_t offset, void *memory, size_t bytes);
+	int (*write)(void *ctx, uint64_t offset, const void *memory, size_t bytes);
+	int (*flush)(void *ctx);
+	int (*discard)(void *ctx, uint64_t offset, uint64_t bytes); /* NULL: it cannot */
+};
+
+int device_open_functions(const struct device_functions *functions, struct device **ret);
 
 /*
  * A writable device over @inner that leaves @inner as it is: what is written goes to

@@ -30,11 +30,22 @@ void store_batch_reset(struct store_batch *batch)
 	batch->body_bytes = 0;
 	batch->guard_bytes = 0;
 	batch->uses_headroom = false;
+	batch->requires_sources = false;
 }
 
 uint32_t store_batch_failed_guard(const struct store_batch *batch)
 {
 	return batch->tx.failed_edit;
+}
+
+void store_batch_require_sources(struct store_batch *batch)
+{
+	batch->requires_sources = true;
+}
+
+uint32_t store_batch_failed_move(const struct store_batch *batch)
+{
+	return batch->failed_move;
 }
 
 void store_batch_use_headroom(struct store_batch *batch)
@@ -310,6 +321,7 @@ int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_by
 
 	batch->tx.edit_count = 0;
 	batch->tx.failed_edit = UINT32_MAX;
+	batch->failed_move = UINT32_MAX;
 	batch->move_count = 0;
 	batch->run_count = 0;
 	/* Guards first: they look at the state before the batch. */

@@ -55,9 +55,10 @@ static int check_moves(struct store *store, struct store_batch *batch, struct tr
 		    &batch->spares, need);
 
 		/* Nothing below the source: nothing to do. */
-		if (err == -ENOENT)
+		if (err == -ENOENT && !batch->requires_sources)
 			continue;
 		if (err) {
+			batch->failed_move = i;
 			while (i > 0)
 				tree_move_end(&store->tree, &batch->moves[--i]);
 			return err;

@@ -165,6 +165,12 @@ uint32_t store_batch_failed_guard(const struct store_batch *batch);
 void store_batch_move_prefix(struct store_batch *batch, const void *src,
     uint32_t src_bytes, const void *dst, uint32_t dst_bytes);
 
+/* Moves of the batch that find nothing at their source make the commit answer -ENOENT. */
+void store_batch_require_sources(struct store_batch *batch);
+
+/* After a commit: the move that made it fail, counted from 0; UINT32_MAX: none did. */
+uint32_t store_batch_failed_move(const struct store_batch *batch);
+
 /*
  * Puts data blocks to use, whose content is already on the device.  @checksums holds
  * one checksum per block, seeded with the volume's (store_block_checksum): recovery

@@ -113,6 +113,8 @@ struct store_batch {
 	uint32_t edit_size;
 	struct tree_move moves[BATCH_MOVES_MAX];
 	uint32_t move_count;
+	bool requires_sources;
+	uint32_t failed_move; /* of the last commit; UINT32_MAX: none */
 	struct block_run *runs;
 	uint32_t run_count, run_size;
 	struct tree_spares spares;

@@ -1,0 +1,121 @@
+/*
+ * Filling a store, and making what was changed durable.
+ *
+ * A load collects items into batches until one holds LOAD_ITEMS or LOAD_BYTES; keys that
+ * ascend fall into few frames, so a batch latches each of them once.  A key that comes
+ * twice in a row of items must not be named twice in a batch of the store: the batch ends
+ * before it.  Only ascending keys are known to differ without looking, so any other order
+ * ends the batch as well.
+ */
+#include "config.h"
+
+#include "holt/holt_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+#define LOAD_ITEMS 256
+#define LOAD_BYTES (256u * 1024)
+
+struct load {
+	struct holt *holt;
+	struct store_batch *batch;
+	uint32_t items;
+	size_t bytes;
+	uint8_t last[HOLT_KEY_MAX];
+	size_t last_bytes;
+};
+
+static int flush_load(struct load *load)
+{
+	int err = load->items ? holt_commit(load->holt, load->batch, JOURNAL_LOSSY) : 0;
+
+	store_batch_reset(load->batch);
+	load->items = 0;
+	load->bytes = 0;
+	return err;
+}
+
+static bool is_ascending(const struct load *load, const void *key, size_t key_bytes)
+{
+	int order = memcmp(load->last, key, min_of(load->last_bytes, key_bytes));
+
+	return order < 0 || (order == 0 && load->last_bytes < key_bytes);
+}
+
+static int load_item(struct load *load, const void *key, size_t key_bytes, const void *value,
+    size_t value_bytes)
+{
+	int err = holt_check_new_key(key, key_bytes);
+
+	if (!err)
+		err = holt_check_value(value, value_bytes);
+	if (!err && load->items &&
+	    (load->items == LOAD_ITEMS || load->bytes + key_bytes + value_bytes > LOAD_BYTES ||
+		!is_ascending(load, key, key_bytes)))
+		err = flush_load(load);
+	if (err)
+		return err;
+	store_batch_put(load->batch, key, (uint32_t)key_bytes, value, (uint32_t)value_bytes);
+	load->items++;
+	load->bytes += key_bytes + value_bytes;
+	memcpy(load->last, key, key_bytes);
+	load->last_bytes = key_bytes;
+	return 0;
+}
+
+static int load_all(struct load *load, int (*next)(void *ctx, const void **key,
+    size_t *key_bytes, const void **value, size_t *value_bytes), void *ctx)
+{
+	const void *key = NULL, *value = NULL;
+	size_t key_bytes = 0, value_bytes = 0;
+	int more, err = 0;
+
+	while (!err && (more = next(ctx, &key, &key_bytes, &value, &value_bytes)) != 0) {
+		if (more < 0)
+			return more;
+		err = load_item(load, key, key_bytes, value, value_bytes);
+	}
+	if (!err)
+		err = flush_load(load);
+	return err ? err : holt_sync(load->holt, HOLT_DEFAULT);
+}
+
+int holt_load(struct holt *holt, int (*next)(void *ctx, const void **key, size_t *key_bytes,
+    const void **value, size_t *value_bytes), void *ctx)
+{
+	struct load *load;
+	int err;
+
+	if (!holt || !next)
+		return -EINVAL;
+	load = malloc(sizeof(*load));
+	if (!load)
+		return -ENOMEM;
+	*load = (struct load){.holt = holt};
+	err = store_batch_create(holt->store, &load->batch);
+	if (!err) {
+		err = load_all(load, next, ctx);
+		store_batch_destroy(load->batch);
+	}
+	free(load);
+	return err;
+}
+
+int holt_sync(struct holt *holt, enum holt_durability durability)
+{
+	enum journal_level level;
+	int err = holt ? holt_level(holt, durability, &level) : -EINVAL;
+
+	if (err || level == JOURNAL_LOSSY)
+		return err;
+	return store_sync(holt->store, store_end_lsn(holt->store), level);
+}
+
+int holt_checkpoint(struct holt *holt)
+{
+	return holt ? store_checkpoint(holt->store) : -EINVAL;
+}
