@@ -134,7 +134,7 @@ void volume_remove(void)
 
 /* ---- changes ---------------------------------------------------------------------------- */
 
-void store_put(struct store *store, const void *key, size_t key_bytes, const void *value, size_t bytes)
+void volume_put(struct store *store, const void *key, size_t key_bytes, const void *value, size_t bytes)
 {
 	struct store_batch *batch;
 
@@ -144,7 +144,7 @@ void store_put(struct store *store, const void *key, size_t key_bytes, const voi
 	store_batch_destroy(batch);
 }
 
-void store_delete(struct store *store, const void *key, size_t key_bytes)
+void volume_delete(struct store *store, const void *key, size_t key_bytes)
 {
 	struct store_batch *batch;
 
@@ -173,7 +173,7 @@ struct inode_value inode_of(struct store *store, const void *key, size_t key_byt
 
 void inode_put_back(struct store *store, const void *key, size_t key_bytes, const struct inode_value *value)
 {
-	store_put(store, key, key_bytes, value->raw, value->bytes);
+	volume_put(store, key, key_bytes, value->raw, value->bytes);
 }
 
 void span_of(struct inode_value *value, struct span_map *ret)

@@ -39,8 +39,8 @@ void volume_close(struct store *store);
 /* ---- changes behind the file layer's back -------------------------------------- */
 
 /* Keys and values, strings with NULs written as "\0" and a length. */
-void store_put(struct store *store, const void *key, size_t key_bytes, const void *value, size_t bytes);
-void store_delete(struct store *store, const void *key, size_t key_bytes);
+void volume_put(struct store *store, const void *key, size_t key_bytes, const void *value, size_t bytes);
+void volume_delete(struct store *store, const void *key, size_t key_bytes);
 uint32_t store_value(struct store *store, const void *key, size_t key_bytes, void *value, size_t capacity);
 
 /* Key of a string literal. */

@@ -50,7 +50,7 @@ START_TEST(check_knows_what_a_replay_leaves_for_the_next_checkpoint)
 	for (int i = 0; i < CHECK_FILES; i++) {
 		int bytes = snprintf(key, sizeof(key), "N/many/%cfile-%04d", 0, i);
 
-		store_delete(store, key, (size_t)bytes);
+		volume_delete(store, key, (size_t)bytes);
 	}
 	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
 	ck_ok(device_open_copy(volume, &copy));
@@ -76,7 +76,7 @@ START_TEST(check_goes_on_without_a_log_that_cannot_be_replayed)
 		int bytes = snprintf(key, sizeof(key), "N/many/%cfile-%04d", 0, i);
 		uint32_t size = store_value(store, key, (size_t)bytes, value, sizeof(value));
 
-		store_put(store, key, (size_t)bytes, value, size);
+		volume_put(store, key, (size_t)bytes, value, size);
 	}
 	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
 	ck_ok(device_open_copy(volume, &copy));
@@ -108,7 +108,7 @@ START_TEST(check_of_a_store_asks_nothing_of_keys)
 	for (int i = 0; i < 5000; i++) {
 		uint64_t key[4] = {support_random(&state), support_random(&state), i, i};
 
-		store_put(store, key, sizeof(key), key, 16);
+		volume_put(store, key, sizeof(key), key, 16);
 	}
 	volume_close(store);
 	ck_ok(device_open_copy(volume, &copy));

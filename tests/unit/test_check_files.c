@@ -187,7 +187,7 @@ START_TEST(check_finds_a_key_that_should_not_be)
 	const struct key_case *test = &key_cases[_i];
 	struct store *store = volume_open();
 
-	store_put(store, test->key, test->key_bytes, "value", 5);
+	volume_put(store, test->key, test->key_bytes, "value", 5);
 	volume_close(store);
 	check_with_data();
 	expect_only(&found, CHECK_DAMAGE, test->finding);
@@ -209,7 +209,7 @@ START_TEST(check_finds_names_that_cannot_be)
 	else
 		memcpy(key + 3, names[_i], lengths[_i]);
 	value.head.ino = to_le64(100000);
-	store_put(store, key, 3 + lengths[_i], value.raw, value.bytes);
+	volume_put(store, key, 3 + lengths[_i], value.raw, value.bytes);
 	root.head.size = to_le64(6);
 	inode_put_back(store, KEY("N"), &root);
 	volume_close(store);
@@ -234,7 +234,7 @@ START_TEST(check_misses_what_is_missing)
 	struct store *store = volume_open();
 	uint32_t count = 0;
 
-	store_delete(store, cases[_i].key, cases[_i].key_bytes);
+	volume_delete(store, cases[_i].key, cases[_i].key_bytes);
 	volume_close(store);
 	check_with_data();
 	for (; count < 3 && cases[_i].findings[count]; count++)
@@ -248,7 +248,7 @@ START_TEST(check_misses_the_span_of_a_file)
 {
 	struct store *store = volume_open();
 
-	store_delete(store, KEY("N/big/\0\0\0\0\0\0\x08\0\0"));
+	volume_delete(store, KEY("N/big/\0\0\0\0\0\0\x08\0\0"));
 	volume_close(store);
 	check_with_data();
 	ck_assert_int_eq(found.result, 0);
@@ -368,11 +368,11 @@ START_TEST(check_survives_any_bytes_in_values)
 		memcpy(before, value, bytes);
 		for (int i = 0; i < 3; i++)
 			value[support_random_below(&state, bytes)] = (uint8_t)support_random(&state);
-		store_put(store, keys[which].key, keys[which].key_bytes, value, bytes);
+		volume_put(store, keys[which].key, keys[which].key_bytes, value, bytes);
 		volume_close(store);
 		expect_no_crash();
 		store = volume_open();
-		store_put(store, keys[which].key, keys[which].key_bytes, before, bytes);
+		volume_put(store, keys[which].key, keys[which].key_bytes, before, bytes);
 		volume_close(store);
 	}
 	check_with_data();
