@@ -178,6 +178,18 @@ static void let_frames_go(struct store *store, struct store_batch *batch)
 	mutex_unlock(&store->hold_mutex);
 }
 
+/* After an edit that saw its frame empty or thin; later ones of the batch may have filled
+ * or folded it, which store_shrink() finds out. */
+static void fold_thin_frames(struct store *store, struct store_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
+		const struct tree_edit *edit = &batch->tx.edits[i];
+
+		if (edit->wants_shrink)
+			store_shrink(store, edit->key, edit->key_bytes, &batch->spares);
+	}
+}
+
 static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
     lsn_t *ret_end)
 {
@@ -201,8 +213,8 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
 			break;
 	}
 	let_frames_go(store, batch);
-	if (!err && batch->tx.shrink_key && !store->options.no_merge)
-		store_shrink(store, batch->tx.shrink_key, batch->tx.shrink_key_bytes, &batch->spares);
+	if (!err && !store->options.no_merge)
+		fold_thin_frames(store, batch);
 	store_return_spares(store, &batch->spares);
 	return err;
 }

@@ -397,6 +397,7 @@ int store_check_need(struct store *store, const struct tree_need *need)
  * are dirty the ones push the others out; a checkpoint now and then ends that.
  */
 #define STEP_TRIES 8
+#define FOLD_TRIES 256 /* where somebody waits for the answer */
 
 static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
@@ -425,6 +426,36 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 	}
 }
 
+/*
+ * Runs a structural step that makes the tree smaller.  It is worth some loading, but no
+ * checkpoint: -EBUSY after so many @tries.  1: a frame was folded.
+ */
+typedef int (*fold_step)(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need);
+
+static int run_fold(struct store *store, fold_step step, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, unsigned tries)
+{
+	struct tree_need need = {0};
+	int err = -EAGAIN;
+
+	while (err == -EAGAIN && tries-- > 0) {
+		err = store_promise(store, TREE_STEP_FRAMES, false);
+		if (!err)
+			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		if (err)
+			return err;
+		gate_enter_exclusive(store->gate);
+		err = step(&store->tree, key, key_bytes, spares, &need);
+		if (err == -EAGAIN)
+			err = store_check_need(store, &need);
+		gate_leave_exclusive(store->gate);
+		if (err == -EAGAIN)
+			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
+	}
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
 int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares)
 {
 	int err;
@@ -442,39 +473,24 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 		return store_promise(store, need->places, need->is_growth);
 	case TREE_NEED_ROOM:
 		return make_room(store, need, spares);
+	case TREE_NEED_FOLD:
+		err = run_fold(store, tree_fold_empty, need->key, need->key_bytes, spares, FOLD_TRIES);
+		return min_of(err, 0);
 	default:
 		ASSERT(!"the tree asked for nothing");
 		return -EINVAL;
 	}
 }
 
+/* Folds frames on the way to the key, the last one first, as long as they are thin. */
 void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares)
 {
-	struct tree_need need = {0};
-	unsigned tries = 0;
 	int err;
 
 	do {
-		/* Better a thin frame than a checkpoint for its sake. */
-		if (++tries > STEP_TRIES) {
-			err = -EBUSY;
-			break;
-		}
-
-		err = store_promise(store, TREE_STEP_FRAMES, false);
-		if (!err)
-			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
-		if (err)
-			break;
-		gate_enter_exclusive(store->gate);
-		err = tree_shrink(&store->tree, key, key_bytes, spares, &need);
-		if (err == -EAGAIN)
-			err = store_check_need(store, &need);
-		gate_leave_exclusive(store->gate);
-		if (err == -EAGAIN)
-			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
-	} while (err == -EAGAIN);
+		err = run_fold(store, tree_shrink, key, key_bytes, spares, STEP_TRIES);
+	} while (err > 0);
 	/* Frames that stay thin cost space, nothing else. */
-	if (err)
+	if (err < 0 && err != -EBUSY)
 		log_debug("a thin frame was not folded: %s", strerror(-err));
 }

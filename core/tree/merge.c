@@ -262,9 +262,13 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
 	err = find_last(&fold, need);
+	if (!err && image_live_bytes(tree_image(tree, fold.hop.slot)) > THIN_MOST)
+		err = -ENOENT;
 	if (!err)
 		err = fold_last(&fold, spares, need);
 	unpin_fold(&fold);
+	if (!err)
+		return 1;
 	return err == -ENOENT ? 0 : err;
 }
 

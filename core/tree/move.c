@@ -78,12 +78,13 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 		err = -ENOENT;
 	if (!err)
 		err = tree_hold_frame(tree, tx, hop.slot);
-	if (!err) {
-		pool_pin(tree->pool, hop.slot);
-		move->src_slot = hop.slot;
+	if (err) {
+		pool_unlatch_shared(tree->pool, hop.slot);
+		return err;
 	}
-	pool_unlatch_shared(tree->pool, hop.slot);
-	return err;
+	pool_pin(tree->pool, hop.slot);
+	move->src_slot = hop.slot;
+	return tree_find_any(tree, tx, &hop, move->src, move->src_bytes, need);
 }
 
 /* Does the cutting go whole into the destination's frame? */
@@ -171,15 +172,11 @@ static uint32_t room_for_others(uint64_t frame_id, const struct tree_tx *tx,
 }
 
 static int check_destination(struct tree *tree, struct tree_move *move, uint32_t slack_bytes,
-    const struct tree_hop *hop, bool may_exist, struct tree_need *need)
+    const struct tree_hop *hop, struct tree_need *need)
 {
 	const void *image = tree_image(tree, hop->slot);
 	uint32_t room = room_at_destination(move) + slack_bytes;
-	struct image_subtree subtree;
 
-	if (!may_exist &&
-	    image_find_subtree(image, move->dst, move->dst_bytes, &hop->path, &subtree))
-		return -EEXIST;
 	if (top_prefix_bytes(move) + move->dst_bytes > NODE_REST_MAX)
 		return -ENAMETOOLONG;
 	if (image_room(image) >= room)
@@ -199,7 +196,7 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 static int find_destination(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
     uint32_t earlier_count, struct tree_tx *tx, struct tree_need *need)
 {
-	bool may_exist = is_cleared(move, earlier, earlier_count);
+	struct image_subtree subtree;
 	struct tree_hop hop;
 	int err = tree_find_again(tree, move->dst, move->dst_bytes, move->dst_frame, move->dst_depth,
 	    move->dst_shape, &hop, need);
@@ -209,8 +206,13 @@ static int find_destination(struct tree *tree, struct tree_move *move, const str
 	move->dst_depth = hop.depth;
 	if (err)
 		return err;
+	if (image_find_subtree(tree_image(tree, hop.slot), move->dst, move->dst_bytes, &hop.path, &subtree) &&
+	    !is_cleared(move, earlier, earlier_count)) {
+		err = tree_find_any(tree, tx, &hop, move->dst, move->dst_bytes, need);
+		return err ? err : -EEXIST;
+	}
 	err = check_destination(tree, move, room_for_others(hop.frame_id, tx, earlier, earlier_count),
-	    &hop, may_exist, need);
+	    &hop, need);
 	if (!err)
 		err = tree_hold_frame(tree, tx, hop.slot);
 	if (!err) {

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "tree/buffer.h"
 
 /* Longer paths come from damage: every level adds a byte, every move two keys. */
 #define PATH_MAX_BYTES (8u << 20)
@@ -38,34 +39,6 @@ struct scan {
 	struct tree_run *run;
 	const void *image;
 };
-
-static int buffer_fit(struct tree_buffer *buffer, uint32_t bytes)
-{
-	uint32_t size = max_of(buffer->size, 256u);
-	uint8_t *grown;
-
-	if (bytes <= buffer->size)
-		return 0;
-	while (size < bytes)
-		size *= 2;
-	grown = realloc(buffer->bytes, size);
-	if (!grown)
-		return -ENOMEM;
-	buffer->bytes = grown;
-	buffer->size = size;
-	return 0;
-}
-
-static int buffer_append(struct tree_buffer *buffer, const void *bytes, uint32_t count)
-{
-	int err = buffer_fit(buffer, buffer->used + count);
-
-	if (!err && count) {
-		memcpy(buffer->bytes + buffer->used, bytes, count);
-		buffer->used += count;
-	}
-	return err;
-}
 
 void tree_run_init(struct tree_run *run)
 {

@@ -62,6 +62,7 @@ enum tree_need_kind {
 	TREE_NEED_SLOTS,
 	TREE_NEED_PLACES,
 	TREE_NEED_ROOM,
+	TREE_NEED_FOLD,
 };
 
 struct tree_need {
@@ -75,7 +76,8 @@ struct tree_need {
 	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
 	bool is_growth;		 /* PLACES: one of them is new */
 	uint32_t room_bytes;	 /* ROOM */
-	const uint8_t *key;	 /* ROOM: a key whose search passes the frame */
+	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  FOLD: the
+				  * prefix below which a frame without keys lies */
 	uint32_t key_bytes;
 };
 
@@ -164,6 +166,8 @@ struct tree_edit {
 	uint32_t frame_index;
 	uint64_t frame_id;
 	uint64_t shape; /* of the tree when the search had come here; 0: not begun */
+	/* Set by apply: its frame has become so empty that tree_shrink pays. */
+	bool wants_shrink;
 };
 
 #define TREE_TX_FRAMES_MAX 256
@@ -194,9 +198,6 @@ struct tree_tx {
 	uint32_t frame_count;
 	bool is_latched;
 	bool has_moves; /* moves follow: apply leaves them all the room there is */
-	/* Set by apply: a frame has become so empty that tree_shrink pays. */
-	const uint8_t *shrink_key;
-	uint32_t shrink_key_bytes;
 	struct tree_hold hold;
 };
 
@@ -235,14 +236,19 @@ void tree_hold_end(struct tree *tree, struct tree_tx *tx);
 int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     uint64_t frame_id, uint32_t room_bytes, struct tree_spares *spares, struct tree_need *need);
 
-/* Folds the last frame on the way to @key into its parent or a neighbour if both fit
- * well in one. */
+/* Folds the last frame on the way to @key, if it is thin, into its parent or a neighbour
+ * if both fit well in one.  1: it did; 0: they do not. */
 int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need);
 
 /* One step towards fewer and fuller frames along @key: folds the last frame on the way to
  * it, as tree_shrink() but fuller, or packs it.  -ENOENT: nothing is left to do. */
 int tree_compact(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares, struct tree_need *need);
+
+/* Folds one frame without keys below the prefix, or finds that there is none: for
+ * TREE_NEED_FOLD. */
+int tree_fold_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_bytes,
     struct tree_spares *spares, struct tree_need *need);
 
 /*

@@ -48,6 +48,17 @@ int tree_lacks_hop(struct tree *tree, struct tree_need *need, const struct tree_
     const struct tree_hop *parent);
 bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_hop *ret);
 
+/* Live bytes up to which a frame is worth folding away. */
+#define THIN_MOST (IMAGE_CAPACITY / 4)
+
+/*
+ * Does any key begin with the prefix?  @hop is where the search for it has ended, in the
+ * gate, latched shared; it is unlatched.  0: yes; -ENOENT: no; -EAGAIN: frame or fold
+ * needed.
+ */
+int tree_find_any(struct tree *tree, struct tree_tx *tx, const struct tree_hop *hop,
+    const uint8_t *prefix, uint32_t prefix_bytes, struct tree_need *need);
+
 /*
  * One hop for a search that goes its own way: latches @frame_id shared and validates
  * the edge it was reached by.  -ESTALE: begin again.

@@ -22,8 +22,7 @@
 
 #include "base/assert.h"
 
-/* Live bytes below which a frame is worth folding away, and how often to ask. */
-#define SHRINK_BELOW (IMAGE_CAPACITY / 4)
+/* How often to ask whether a thin frame can be folded. */
 #define SHRINK_STEP (32u * 1024)
 
 /* ---- frames kept between attempts ---------------------------------------------- */
@@ -265,21 +264,17 @@ int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spa
 		pool_pin(tree->pool, frame->slot);
 	}
 	tx->is_latched = true;
-	tx->shrink_key = NULL;
 	return 0;
 }
 
-static void note_erase(struct tree *tree, struct tree_tx *tx, const struct tree_edit *edit,
-    const void *image, uint32_t live_before)
+/* Is @edit's frame, which had @live_before bytes in use, worth folding? */
+static bool is_thin(struct tree *tree, const struct tree_edit *edit, const void *image, uint32_t live_before)
 {
 	uint32_t live = image_live_bytes(image);
 
-	if (edit->frame_id == tree->root_id || live > SHRINK_BELOW)
-		return;
-	if (live / SHRINK_STEP == live_before / SHRINK_STEP && !image_is_empty(image))
-		return;
-	tx->shrink_key = edit->key;
-	tx->shrink_key_bytes = edit->key_bytes;
+	if (edit->frame_id == tree->root_id || live > THIN_MOST)
+		return false;
+	return live / SHRINK_STEP != live_before / SHRINK_STEP || image_is_empty(image);
 }
 
 void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
@@ -300,7 +295,7 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 			    edit->value_bytes, base_version + edit->seq_offset);
 		} else if (path.result == IMAGE_FOUND) {
 			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth, keep);
-			note_erase(tree, tx, edit, image, live);
+			edit->wants_shrink = is_thin(tree, edit, image, live);
 		}
 	}
 }

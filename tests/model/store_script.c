@@ -10,6 +10,8 @@
 #include "tests/model/store_script.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,6 +122,20 @@ static bool is_apart(const struct script *script, const uint8_t *bytes, uint32_t
 	return true;
 }
 
+/* What a failing batch was is printed; the first bytes of a key say which it is. */
+static void note(struct script *script, const char *what, const uint8_t *key, uint32_t key_bytes)
+{
+	char *end = script->notes + sizeof(script->notes), *at = script->notes + script->notes_used;
+
+	at += snprintf(at, (size_t)(end - at), "\n%s %u:", what, key_bytes);
+	for (uint32_t i = 0; i < min_of(key_bytes, 64u) && end - at > 128; i++)
+		at += key[i] > ' ' && key[i] < 127 && key[i] != '\\' ?
+			  snprintf(at, 8, "%c", key[i]) :
+			  snprintf(at, 8, "\\x%02x", key[i]);
+	if (end - at > 128)
+		script->notes_used = (uint32_t)(at - script->notes);
+}
+
 /* ---- one operation ------------------------------------------------------------- */
 
 static struct script_op *add_op(struct script *script, enum script_kind kind, const uint8_t *key, uint32_t key_bytes)
@@ -129,6 +145,8 @@ static struct script_op *add_op(struct script *script, enum script_kind kind, co
 	script->named++;
 	ASSERT(script->op_count <= SCRIPT_OPS_MAX);
 	*op = (struct script_op){.kind = kind, .key = copy_bytes(key, key_bytes), .key_bytes = key_bytes};
+	if (kind != SCRIPT_MOVE)
+		note(script, kind == SCRIPT_PUT ? "put" : "delete", key, key_bytes);
 	return op;
 }
 
@@ -201,12 +219,15 @@ static int add_guard(struct script *script, struct store *store, struct store_ba
 	script->named++;
 	switch (below(script, store ? 3 : 2)) {
 	case 0:
+		note(script, "require absent", script->key, bytes);
 		store_batch_require_absent(batch, script->key, bytes);
 		return is_there ? -EEXIST : 0;
 	case 1:
+		note(script, "require present", script->key, bytes);
 		store_batch_require_present(batch, script->key, bytes);
 		return is_there ? 0 : -ENOENT;
 	default:
+		note(script, "require version", script->key, bytes);
 		err = store_get(store, script->key, bytes, script->value, 0, &ignored, &version);
 		ASSERT(err == (is_there ? (ignored ? -ERANGE : 0) : -ENOENT));
 		is_there = is_there || err != -ENOENT;
@@ -263,6 +284,8 @@ static int add_move(struct script *script, struct store_batch *batch, const uint
 	int err = model_check_move(script->model, src, src_bytes, dst, dst_bytes);
 
 	script->named += 2;
+	note(script, err == -ENOENT ? "move nothing from" : "move", src, src_bytes);
+	note(script, "  to", dst, dst_bytes);
 	store_batch_move_prefix(batch, src, src_bytes, dst, dst_bytes);
 	if (err == -ENOENT)
 		return 0;
@@ -309,6 +332,8 @@ int script_make_batch(struct script *script, struct store *store, struct store_b
 
 	forget_ops(script);
 	script->named = 0;
+	script->notes_used = 0;
+	script->notes[0] = 0;
 	if (script->model->count && below(script, 10) == 0)
 		err = add_moves(script, batch);
 	if (err == 0 && (script->op_count == 0 || below(script, 2)))

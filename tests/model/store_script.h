@@ -8,6 +8,7 @@
 #include "tests/model/store_model.h"
 
 #define SCRIPT_OPS_MAX 48
+#define SCRIPT_NOTES_BYTES 16384
 
 enum script_kind { SCRIPT_PUT, SCRIPT_DELETE, SCRIPT_MOVE };
 
@@ -29,6 +30,8 @@ struct script {
 	struct script_op ops[SCRIPT_OPS_MAX];
 	uint32_t op_count;
 	uint32_t named; /* keys and prefixes, each of which may need a frame of its own */
+	char notes[SCRIPT_NOTES_BYTES]; /* the same in words, guards and all */
+	uint32_t notes_used;
 	uint8_t *key;
 	uint8_t *value;
 };

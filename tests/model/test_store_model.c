@@ -88,7 +88,8 @@ static void commit_batch(struct run *run)
 	/* More frames at once than half the pool. */
 	if (err == -E2BIG && run->script.named > run->options.cache_bytes / FRAME_BYTES / 2)
 		expected = err;
-	ck_assert_msg(err == expected, "commit answers %d and not %d", err, expected);
+	ck_assert_msg(err == expected, "batch %llu: commit answers %d and not %d:%s",
+	    (unsigned long long)run->batches, err, expected, run->script.notes);
 	if (err == 0)
 		script_apply(&run->script, &run->model);
 	run->ops += max_of(run->script.op_count, 1u);

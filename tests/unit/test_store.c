@@ -249,6 +249,45 @@ START_TEST(store_moves_a_prefix_whatever_is_below)
 }
 END_TEST
 
+/* Frames that lost all keys and were not folded are nothing. */
+START_TEST(store_moves_onto_frames_without_keys)
+{
+	struct store_options options = large;
+	struct store_batch *batch;
+	struct store_counters counters;
+	uint32_t bytes;
+	char key[64];
+
+	options.no_merge = true;
+	open_store(&options);
+	put_numbers(0, 60000, 0);
+	ck_ok(store_batch_create(store, &batch));
+	for (uint64_t i = 0; i < 60000; i++) {
+		key_of(i, key);
+		store_batch_reset(batch);
+		store_batch_delete(batch, key, (uint32_t)strlen(key));
+		ck_ok(store_commit(store, batch, NULL));
+	}
+	store_counters(store, &counters);
+	ck_assert_uint_gt(counters.tree_frames, 5);
+	/* From there: nothing moves.  To there: the place is free. */
+	store_batch_reset(batch);
+	store_batch_move_prefix(batch, "/usr/", 5, "/new/", 5);
+	ck_ok(store_commit(store, batch, NULL));
+	ck_ok(put("/home/a", "1", 1));
+	store_batch_reset(batch);
+	store_batch_move_prefix(batch, "/home/", 6, "/usr/local/share/", 17);
+	ck_ok(store_commit(store, batch, NULL));
+	store_batch_reset(batch);
+	store_batch_move_prefix(batch, "/usr/", 5, "/new/", 5);
+	ck_ok(store_commit(store, batch, NULL));
+	store_batch_destroy(batch);
+	ck_ok(store_get(store, "/new/local/share/a", 18, key, sizeof(key), &bytes, NULL));
+	store_counters(store, &counters);
+	ck_assert_uint_le(counters.tree_frames, 2);
+}
+END_TEST
+
 START_TEST(store_guards_refuse_and_change_nothing)
 {
 	struct store_batch *batch;
@@ -502,6 +541,7 @@ int main(void)
 	tcase_add_test(tcase, store_cursor_walks_in_order);
 	tcase_add_test(tcase, store_frames_empty_out_when_keys_go);
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
+	tcase_add_test(tcase, store_moves_onto_frames_without_keys);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
 	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
