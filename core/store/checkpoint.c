@@ -32,14 +32,11 @@
 #include "base/assert.h"
 #include "base/log.h"
 
-#define WRITES_IN_FLIGHT 32
+/* Two groups of frames take turns: one is sealed while the other is being written. */
+#define GROUP_IMAGES 16
 
-/* Checkpoint when more of 100 slots are dirty; hold writers at 3/4. */
-#define DIRTY_PERCENT 50
-#define DIRTY_LIMIT(slots) ((slots) / 4 * 3)
-
-/* A volume left alone is written out, so that a later recovery is short. */
-#define IDLE_MS 5000
+/* Spare slots for the first copies of writers, and beyond as many as copies were made. */
+#define SPARES_AHEAD 32u
 
 struct dirty_frame {
 	uint64_t frame_id;
@@ -54,7 +51,8 @@ struct checkpoint {
 	struct dirty_frame *frames;
 	uint32_t frame_count;
 	struct id_list dropped;
-	struct frame_header *headers; /* WRITES_IN_FLIGHT of them */
+	uint64_t copies_before; /* made by writers until it began */
+	struct frame_header *headers; /* GROUP_IMAGES for each group */
 };
 
 int store_fail(struct store *store, int error, const char *what)
@@ -96,6 +94,7 @@ static void take_lists(struct checkpoint *checkpoint)
 		space_unreserve(store->space, SPACE_TREE, FRAME_BLOCKS);
 		atomic_fetch_sub(&store->dirty_count, 1);
 	}
+	atomic_store(&store->frozen_count, checkpoint->frame_count);
 	free(dirty.ids);
 }
 
@@ -105,12 +104,17 @@ static int begin(struct checkpoint *checkpoint)
 	uint32_t slots = pool_slot_count(store->pool);
 
 	checkpoint->frames = malloc(slots * sizeof(*checkpoint->frames));
-	checkpoint->headers = aligned_alloc(BLOCK_BYTES, WRITES_IN_FLIGHT * BLOCK_BYTES);
+	checkpoint->headers = aligned_alloc(BLOCK_BYTES, 2 * GROUP_IMAGES * BLOCK_BYTES);
 	if (!checkpoint->frames || !checkpoint->headers || store->out_of_memory)
 		return -ENOMEM;
+	/* Without a thread there is nobody beside us. */
+	if (store->has_thread)
+		store_stock_spares(store, min_of(SPARES_AHEAD, atomic_load(&store->dirty_count)));
 	gate_enter_exclusive(store->gate);
 	checkpoint->lsn = store->journal ? journal_cut(store->journal) : store->replay_lsn;
 	checkpoint->epoch = store->tree.epoch++;
+	atomic_store(&store->cut_lsn, checkpoint->lsn);
+	checkpoint->copies_before = atomic_load(&store->tree.counters.cow_copies);
 	take_lists(checkpoint);
 	space_freeze(store->space);
 	atomic_store(&store->pending_bytes, 0);
@@ -192,42 +196,81 @@ static int prepare_frame(struct checkpoint *checkpoint, const struct dirty_frame
 	return 0;
 }
 
-static int write_some(struct checkpoint *checkpoint, uint32_t first, uint32_t count)
+/* Some frames of the list on their way to the disk. */
+struct image_group {
+	struct frame_header *headers;
+	uint32_t first, count;
+	struct device_request requests[2 * GROUP_IMAGES];
+	struct manifest_place places[GROUP_IMAGES];
+	struct device_batch batch;
+};
+
+/* Seals the next frames and starts their writes.  After an error those begun are still
+ * to be waited for. */
+static int start_group(struct checkpoint *checkpoint, struct image_group *group, uint32_t first)
+{
+	uint32_t left = checkpoint->frame_count - first;
+	int err = 0;
+
+	group->first = first;
+	group->count = 0;
+	device_batch_init(&group->batch);
+	while (!err && group->count < min_of(left, (uint32_t)GROUP_IMAGES)) {
+		uint32_t i = group->count;
+
+		err = prepare_frame(checkpoint, &checkpoint->frames[first + i],
+		    &group->headers[i], &group->places[i], &group->requests[2 * i]);
+		if (err)
+			break;
+		/* Every image has a root node, so the second request is not empty. */
+		device_submit(checkpoint->store->device, &group->batch, &group->requests[2 * i], 2);
+		group->count++;
+	}
+	return err;
+}
+
+static int end_group(struct checkpoint *checkpoint, struct image_group *group)
 {
 	struct store *store = checkpoint->store;
-	struct device_request requests[2 * WRITES_IN_FLIGHT];
-	struct manifest_place places[WRITES_IN_FLIGHT];
-	struct device_batch batch;
-	uint32_t submitted = 0;
-	int err = 0, write_err;
+	int err = device_wait(store->device, &group->batch);
 
-	device_batch_init(&batch);
-	for (uint32_t i = 0; i < count && !err; i++) {
-		err = prepare_frame(checkpoint, &checkpoint->frames[first + i],
-		    &checkpoint->headers[i], &places[i], &requests[2 * i]);
-		if (!err) {
-			/* Every image has a root node, so the second request is not empty. */
-			device_submit(store->device, &batch, &requests[2 * i], 2);
-			submitted++;
-		}
-	}
-	write_err = device_wait(store->device, &batch);
-	if (!err)
-		err = write_err;
-	for (uint32_t i = 0; i < submitted && !err; i++)
-		manifest_set(store->space, checkpoint->frames[first + i].frame_id, &places[i]);
+	for (uint32_t i = 0; i < group->count && !err; i++)
+		manifest_set(store->space, checkpoint->frames[group->first + i].frame_id,
+		    &group->places[i]);
+	group->count = 0;
 	return err;
+}
+
+/* The more of its frames were copied, the more spares are at hand for the rest. */
+static void stock_more(struct checkpoint *checkpoint, uint32_t left)
+{
+	struct store *store = checkpoint->store;
+	uint64_t copies = atomic_load(&store->tree.counters.cow_copies) - checkpoint->copies_before;
+
+	if (copies && store->has_thread)
+		store_stock_spares(store, (uint32_t)min_of(2 * copies + SPARES_AHEAD, (uint64_t)left));
 }
 
 static int write_frames(struct checkpoint *checkpoint)
 {
-	int err = 0;
+	struct image_group groups[2] = {0};
+	uint32_t next = 0;
+	int err = 0, other_err;
 
-	for (uint32_t first = 0; first < checkpoint->frame_count && !err;) {
-		uint32_t count = min_of(checkpoint->frame_count - first, (uint32_t)WRITES_IN_FLIGHT);
-
-		err = write_some(checkpoint, first, count);
-		first += count;
+	for (unsigned i = 0; i < 2; i++) {
+		groups[i].headers = checkpoint->headers + i * GROUP_IMAGES;
+		device_batch_init(&groups[i].batch);
+	}
+	for (unsigned turn = 0; next < checkpoint->frame_count && !err; turn ^= 1) {
+		err = start_group(checkpoint, &groups[turn], next);
+		next += groups[turn].count;
+		other_err = end_group(checkpoint, &groups[turn ^ 1]);
+		err = err ? err : other_err;
+		stock_more(checkpoint, checkpoint->frame_count - next);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		other_err = end_group(checkpoint, &groups[i]);
+		err = err ? err : other_err;
 	}
 	if (!err)
 		atomic_fetch_add_explicit(&checkpoint->store->stats.frames_written,
@@ -286,6 +329,7 @@ static void finish(struct checkpoint *checkpoint, int err)
 	space_thaw(store->space, err == 0);
 	for (uint32_t i = 0; i < checkpoint->frame_count; i++)
 		settle_frame(store, &checkpoint->frames[i], checkpoint->epoch, err == 0);
+	atomic_store(&store->frozen_count, 0);
 	if (!err && store->journal)
 		journal_set_tail(store->journal, checkpoint->lsn);
 	mutex_lock(&store->dirty_mutex);
@@ -336,125 +380,4 @@ int store_run_checkpoint(struct store *store, bool is_final)
 int store_checkpoint(struct store *store)
 {
 	return store_is_read_only(store) ? -EROFS : store_run_checkpoint(store, false);
-}
-
-/* ---- when ------------------------------------------------------------------------------- */
-
-void store_want_checkpoint(struct store *store)
-{
-	if (!store->has_thread) {
-		store_run_checkpoint(store, false);
-		return;
-	}
-	mutex_lock(&store->dirty_mutex);
-	store->is_checkpoint_wanted = true;
-	condition_wake_all(&store->thread_condition);
-	mutex_unlock(&store->dirty_mutex);
-}
-
-static bool wants_checkpoint(struct store *store)
-{
-	uint32_t dirty = atomic_load_explicit(&store->dirty_count, memory_order_relaxed);
-	uint32_t percent = store->options.checkpoint_dirty_percent;
-	struct journal_counters counters;
-
-	if (!percent)
-		percent = DIRTY_PERCENT;
-	if (dirty > (uint64_t)pool_slot_count(store->pool) * percent / 100)
-		return true;
-	if (!store->journal)
-		return false;
-	journal_counters(store->journal, &counters);
-	return counters.used_bytes > counters.capacity_bytes / 2;
-}
-
-int store_throttle(struct store *store)
-{
-	uint32_t limit = DIRTY_LIMIT(pool_slot_count(store->pool));
-
-	if (wants_checkpoint(store))
-		store_want_checkpoint(store);
-	while (atomic_load(&store->dirty_count) > limit && !store_error(store)) {
-		uint64_t seen;
-
-		mutex_lock(&store->dirty_mutex);
-		seen = store->checkpoint_count;
-		while (store->has_thread && store->checkpoint_count == seen &&
-		       atomic_load(&store->dirty_count) > limit) {
-			store->is_checkpoint_wanted = true;
-			condition_wake_all(&store->thread_condition);
-			condition_wait(&store->checkpoint_done, &store->dirty_mutex);
-		}
-		mutex_unlock(&store->dirty_mutex);
-		if (!store->has_thread)
-			store_run_checkpoint(store, false);
-	}
-	return store_error(store) ? -EROFS : 0;
-}
-
-/* ---- the thread ------------------------------------------------------------------------- */
-
-static uint64_t idle_deadline(struct store *store)
-{
-	uint32_t idle_ms = store->options.checkpoint_idle_ms;
-
-	if (idle_ms == UINT32_MAX)
-		return UINT64_MAX;
-	return monotonic_ns() + (uint64_t)(idle_ms ? idle_ms : IDLE_MS) * 1000000;
-}
-
-/*
- * Sleeps until someone wants a checkpoint or the first frame of an epoch gets dirty;
- * then looks every so often whether anything was committed since.  With nothing dirty
- * it sleeps for good.
- */
-static void *checkpoint_thread(void *ctx)
-{
-	struct store *store = ctx;
-	uint64_t commits_seen = 0;
-
-	mutex_lock(&store->dirty_mutex);
-	while (!store->is_stopping) {
-		uint64_t commits = atomic_load(&store->stats.commits);
-		bool is_timeout = false;
-
-		if (store->is_checkpoint_wanted) {
-			store->is_checkpoint_wanted = false;
-		} else if (store->dirty.count == 0 || store_error(store)) {
-			condition_wait(&store->thread_condition, &store->dirty_mutex);
-			continue;
-		} else {
-			is_timeout = !condition_wait_until(&store->thread_condition,
-			    &store->dirty_mutex, idle_deadline(store));
-			if (!is_timeout || commits != commits_seen) {
-				commits_seen = commits;
-				continue;
-			}
-		}
-		mutex_unlock(&store->dirty_mutex);
-		store_run_checkpoint(store, false);
-		mutex_lock(&store->dirty_mutex);
-	}
-	mutex_unlock(&store->dirty_mutex);
-	return NULL;
-}
-
-int store_start_thread(struct store *store)
-{
-	int err = pthread_create(&store->thread, NULL, checkpoint_thread, store);
-
-	store->has_thread = err == 0;
-	return -err;
-}
-
-void store_stop_thread(struct store *store)
-{
-	if (!store->has_thread)
-		return;
-	mutex_lock(&store->dirty_mutex);
-	store->is_stopping = true;
-	condition_wake_all(&store->thread_condition);
-	mutex_unlock(&store->dirty_mutex);
-	pthread_join(store->thread, NULL);
-	store->has_thread = false;
 }

@@ -129,7 +129,8 @@ void store_frame_dirtied(void *ctx, uint64_t frame_id)
 	/* A frame left off the list would never reach the disk: no checkpoint then. */
 	if (id_list_add(&store->dirty, frame_id))
 		store->out_of_memory = true;
-	if (store->dirty.count == 1)
+	/* It looks after spares for their copies. */
+	if ((store->dirty.count & (store->dirty.count - 1)) == 0)
 		condition_wake_all(&store->thread_condition);
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add(&store->dirty_count, 1);
@@ -470,6 +471,7 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 	case TREE_NEED_SLOTS:
 		return store_collect_spares(store, spares, need->slots);
 	case TREE_NEED_PLACES:
+		store_pace(store);
 		return store_promise(store, need->places, need->is_growth);
 	case TREE_NEED_ROOM:
 		return make_room(store, need, spares);

@@ -56,6 +56,8 @@ struct store {
 
 	_Atomic uint64_t tree_frames; /* of the tree, in the pool or not */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
+	_Atomic uint32_t frozen_count; /* of them, those that a checkpoint under way writes */
+	_Atomic lsn_t cut_lsn; /* of the newest checkpoint begun */
 	_Atomic uint64_t pending_bytes; /* of blocks freed since the last checkpoint */
 	_Atomic int error;
 
@@ -63,7 +65,7 @@ struct store {
 	pthread_t thread;
 	bool has_thread;
 	bool is_stopping;	  /* guarded by dirty_mutex */
-	bool is_checkpoint_wanted; /* guarded by dirty_mutex */
+	_Atomic bool is_checkpoint_wanted; /* set under dirty_mutex */
 	uint64_t checkpoint_count; /* guarded by dirty_mutex: ended, well or not */
 	struct condition thread_condition, checkpoint_done;
 
@@ -190,6 +192,13 @@ void store_want_checkpoint(struct store *store);
 
 /* Waits while too much is dirty. */
 int store_throttle(struct store *store);
+
+/* Before a frame gets dirty, nothing held: waits a little where much is dirty, and more
+ * the more it is. */
+void store_pace(struct store *store);
+
+/* Sees to it that up to @wanted slots can be leased at once, for the copies of writers. */
+void store_stock_spares(struct store *store, uint32_t wanted);
 
 /* @is_final: marks the superblock clean. */
 int store_run_checkpoint(struct store *store, bool is_final);
