@@ -1,5 +1,5 @@
 /*
- * Calls on all keys that begin with a prefix, each a transaction of its own, and loads.
+ * Calls on all keys that begin with a prefix, each a transaction of its own.
  */
 #include "config.h"
 
