@@ -52,6 +52,10 @@ build_needs=(
   fusermount3=fuse3 mountpoint=util-linux diff=diffutils
 )
 
+# What make bench-engine compares with.
+# shellcheck disable=SC2034
+bench_needs=(pc:lmdb=liblmdb-dev pc:rocksdb=librocksdb-dev pc:sqlite3=libsqlite3-dev)
+
 # install_packages COMMAND=PACKAGE...: what is missing, with apt.
 install_packages() {
   local missing
