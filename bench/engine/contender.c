@@ -37,27 +37,14 @@ static void must(const struct contender *contender, int err, const char *what)
 		bench_die("%s: %s: %s", contender->driver->name, what, strerror(-err));
 }
 
-void contender_drop_sessions(struct contender *contender)
-{
-	for (unsigned i = 0; i < contender->session_count; i++)
-		contender->driver->session_close(contender->sessions[i]);
-	contender->session_count = 0;
-}
-
-void contender_shut(struct contender *contender)
-{
-	if (!contender->engine)
-		return;
-	contender_drop_sessions(contender);
-	contender->driver->close(contender->engine);
-	contender->engine = NULL;
-}
-
 void contender_reopen(struct contender *contender, const struct bench_options *options)
 {
 	struct bench_options own = *options;
 
-	contender_shut(contender);
+	if (contender->engine) {
+		contender_drop_sessions(contender);
+		contender->driver->close(contender->engine);
+	}
 	own.dir = contender->dir;
 	must(contender, contender->driver->open(&own, &contender->engine), "open");
 }
@@ -75,8 +62,19 @@ void contender_open(struct contender *contender, const struct bench_config *conf
 
 void contender_close(struct contender *contender)
 {
-	contender_shut(contender);
+	if (!contender->engine)
+		return;
+	contender_drop_sessions(contender);
+	contender->driver->close(contender->engine);
+	contender->engine = NULL;
 	remove_tree(contender->dir);
+}
+
+void contender_drop_sessions(struct contender *contender)
+{
+	for (unsigned i = 0; i < contender->session_count; i++)
+		contender->driver->session_close(contender->sessions[i]);
+	contender->session_count = 0;
 }
 
 void contender_sessions(struct contender *contender, unsigned count, enum bench_level level)

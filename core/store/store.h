@@ -61,23 +61,13 @@ struct store_options {
 	uint64_t cache_bytes; /* memory for frames; 0: 256 MiB; at least 8 MiB */
 	bool is_read_only;
 	bool has_shared_ring; /* journal level PROCESS */
-	bool no_threads;      /* checkpoints only when asked or forced (tests); dropped
-				 keys are erased by the commits that follow */
+	bool no_threads;      /* checkpoints only when asked or forced (tests) */
 	bool no_merge;	      /* frames that have become thin are left as they are */
 	bool keep_device;     /* the device stays the caller's: close and abandon leave
 				 it open */
 	/* A checkpoint is made when so many slots of 100 are dirty (0: 50, at most 75),
 	 * and when nothing was committed for so long (0: 5000; UINT32_MAX: never). */
 	uint32_t checkpoint_dirty_percent, checkpoint_idle_ms;
-	/*
-	 * Sees every leaf of a dropped prefix when it is erased (NULL: nobody does): @key is
-	 * what followed the prefix.  It may add store_batch_free_blocks() to @batch, which
-	 * is then one transaction with the erasing.  Called from a thread of the store or
-	 * from store_commit(); it must not call the store and not wait.
-	 */
-	void (*release)(void *ctx, struct store_batch *batch, const void *key, uint32_t key_bytes,
-	    const void *value, uint32_t value_bytes);
-	void *release_ctx;
 };
 
 /*
@@ -113,28 +103,71 @@ void store_abandon(struct store *store);
 int store_get(struct store *store, const void *key, uint32_t key_bytes, void *value,
     uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
 
-/*
- * A cursor walks keys upwards.  It holds no latch between calls and sees each key
- * present during the whole walk exactly once; it is not a snapshot.  Keys and values
- * returned stay valid until the next call on the cursor.
- */
-int store_cursor_open(struct store *store, struct store_cursor **ret);
-void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
+/* The longest key that @key begins with, @key itself included: its length, and its value
+ * as store_get() has it.  -ENOENT: none. */
+int store_longest_prefix(struct store *store, const void *key, uint32_t key_bytes,
+    uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
+    uint64_t *ret_version);
 
-/* Positions before the first key >= @key, or > @key if @is_after. */
-void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after);
+/* ---- listing --------------------------------------------------------------- */
+
+/* What to list.  Zero in a field: no such limit. */
+struct store_range {
+	const void *prefix; /* keys that begin with it */
+	const void *start;  /* keys from here on */
+	uint32_t prefix_bytes, start_bytes;
+	bool is_after;	    /* keys behind @start */
+	bool has_delimiter;
+	/*
+	 * Keys that have this byte behind the prefix are not listed one by one: all that
+	 * agree up to and with the first such byte are one item, a common prefix.  Behind
+	 * one of those (is_after) all keys it stands for are passed over.
+	 */
+	uint8_t delimiter;
+	bool keys_only; /* items have neither value nor version */
+};
 
 struct store_item {
 	const uint8_t *key;
-	const uint8_t *value;
+	const uint8_t *value; /* NULL for a common prefix, and for keys only */
 	uint32_t key_bytes;
 	uint32_t value_bytes;
 	uint64_t version;
+	bool is_prefix;
 };
 
-/* Keys that do not begin with @prefix end the walk: -ENOENT. */
-int store_cursor_next(struct store_cursor *cursor, const void *prefix,
-    uint32_t prefix_bytes, struct store_item *ret);
+/*
+ * A walk is no snapshot: keys that are there during the whole of it are seen exactly
+ * once, others at most once, all in ascending order.  It makes progress whatever is
+ * written.  Nothing is held while the caller has an item: it may call the store, and
+ * write.
+ */
+typedef int (*store_visit_fn)(void *ctx, const struct store_item *item);
+
+/* At most @limit items (0: no limit), each valid until @visit returns.  A result other
+ * than 0 ends the walk and is returned.  @range NULL: everything. */
+int store_visit(struct store *store, const struct store_range *range, uint64_t limit,
+    store_visit_fn visit, void *ctx);
+
+/* The same, a step at a time.  The range is copied. */
+int store_cursor_open(struct store *store, const struct store_range *range, struct store_cursor **ret);
+void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
+
+/* Another range, from its start.  The cursor's memory is kept. */
+int store_cursor_set_range(struct store_cursor *cursor, const struct store_range *range);
+
+/* Did it take more memory than every cursor does? */
+bool store_cursor_is_large(const struct store_cursor *cursor);
+
+/* Goes on at the first key >= @key, or > @key if @is_after; the range's prefix and
+ * delimiter stay.  An error is returned by the next call of store_cursor_next(). */
+void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after);
+
+/* -ENOENT: the end.  The item is valid until the next call on the cursor. */
+int store_cursor_next(struct store_cursor *cursor, struct store_item *ret);
+
+/* 1: no key begins with @prefix; 0: some do. */
+int store_is_prefix_empty(struct store *store, const void *prefix, uint32_t prefix_bytes);
 
 /* ---- writing -------------------------------------------------------------- */
 
@@ -163,11 +196,6 @@ void store_batch_require_present(struct store_batch *batch, const void *key, uin
 void store_batch_require_version(struct store_batch *batch, const void *key,
     uint32_t key_bytes, uint64_t version);
 
-/* Guards on all keys that begin with a prefix: -ENOTEMPTY: there are some; -ENOENT: there
- * are none.  A batch with such a guard holds up other writers for a moment. */
-void store_batch_require_prefix_empty(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
-void store_batch_require_prefix_present(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
-
 /* After a commit: UINT32_MAX, if no guard failed. */
 uint32_t store_batch_failed_guard(const struct store_batch *batch);
 
@@ -185,14 +213,6 @@ void store_batch_require_sources(struct store_batch *batch);
 
 /* After a commit: the move that made it fail, counted from 0; UINT32_MAX: none did. */
 uint32_t store_batch_failed_move(const struct store_batch *batch);
-
-/*
- * No key begins with @prefix any more.  Costs what a move costs; the keys are erased and
- * their space given back in the background, a writer short of space waits for it.  If no
- * key begins with @prefix nothing happens.  Moves and drops of a batch lie apart, except
- * that a drop may clear the destination of a move behind it.
- */
-void store_batch_drop_prefix(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
 
 /*
  * Puts data blocks to use, whose content is already on the device.  @checksums holds
@@ -297,8 +317,7 @@ int store_for_each_frame(struct store *store,
 /* Counted since the store was opened, or, where it says so, as things are now.  Asking
  * does not disturb what is counted. */
 struct store_counters {
-	uint64_t gets, cursors, commits, puts, deletes, moves, drops, guards_failed;
-	uint64_t dropping; /* now: dropped prefixes whose keys are not all erased */
+	uint64_t gets, cursors, commits, puts, deletes, moves, guards_failed;
 	uint64_t frame_loads, splits, packs, merges, frames_dropped;
 	uint64_t restarts, fallbacks, cow_copies, replayed_records;
 	uint64_t checkpoints, checkpoints_failed, frames_written, checkpoint_ns;
@@ -316,9 +335,6 @@ struct store_counters {
 void store_counters(struct store *store, struct store_counters *ret);
 
 /* ---- for checks ------------------------------------------------------------- */
-
-/* The root frame of the internal tree, which has what was dropped; 0: there is none. */
-uint64_t store_internal_root(struct store *store);
 
 /*
  * Tree frames that went since the last checkpoint: the manifest may still have them,

@@ -164,18 +164,6 @@ int model_check_move(const struct model *model, const void *src, uint32_t src_by
 	return model_has_prefix(model, dst, dst_bytes) ? -EEXIST : 0;
 }
 
-void model_drop(struct model *model, const void *prefix, uint32_t prefix_bytes)
-{
-	uint32_t at, end = find_range(model, prefix, prefix_bytes, &at);
-
-	for (uint32_t i = at; i < end; i++) {
-		model->bytes -= model->items[i].key_bytes + model->items[i].value_bytes;
-		free(model->items[i].key);
-	}
-	memmove(&model->items[at], &model->items[end], (model->count - end) * sizeof(model->items[0]));
-	model->count -= end - at;
-}
-
 static void change_prefix(struct model_item *item, uint32_t src_bytes, const void *dst, uint32_t dst_bytes)
 {
 	uint32_t rest = item->key_bytes - src_bytes;
@@ -253,7 +241,7 @@ static bool compare_all(const struct model *model, struct store_cursor *cursor, 
 	for (uint32_t at = 0; at < model->count; at++) {
 		const struct model_item *expected = &model->items[at];
 
-		err = store_cursor_next(cursor, "", 0, &item);
+		err = store_cursor_next(cursor, &item);
 		if (err)
 			return differ(is_quiet, model, at,
 			    err == -ENOENT ? "the store ends here" : "the cursor failed");
@@ -263,7 +251,7 @@ static bool compare_all(const struct model *model, struct store_cursor *cursor, 
 		    !model_is_value(item.value, item.value_bytes, expected->seed))
 			return differ(is_quiet, model, at, "another value");
 	}
-	err = store_cursor_next(cursor, "", 0, &item);
+	err = store_cursor_next(cursor, &item);
 	return err == -ENOENT || differ(is_quiet, model, model->count, "the store has more");
 }
 
@@ -272,8 +260,7 @@ bool model_equals(const struct model *model, struct store *store, bool is_quiet)
 	struct store_cursor *cursor;
 	bool is_equal;
 
-	ASSERT(store_cursor_open(store, &cursor) == 0);
-	store_cursor_seek(cursor, "", 0, false);
+	ASSERT(store_cursor_open(store, NULL, &cursor) == 0);
 	is_equal = compare_all(model, cursor, is_quiet);
 	store_cursor_close(cursor);
 	return is_equal;
