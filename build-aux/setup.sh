@@ -45,12 +45,16 @@ missing_packages() {
 # shellcheck disable=SC2034 # for the scripts that source this
 build_needs=(
   gcc=gcc make=make autoreconf=autoconf automake=automake pkg-config=pkg-config
-  git=git ld=binutils cp=coreutils find=findutils
+  git=git ld=binutils objcopy=binutils cp=coreutils find=findutils
   pc:fuse3=libfuse3-dev pc:liburing=liburing-dev pc:libxxhash=libxxhash-dev
   pc:liburcu-memb=liburcu-dev pc:liburcu-cds=liburcu-dev pc:blkid=libblkid-dev
   pc:uuid=uuid-dev pc:mount=libmount-dev pc:check=check
   fusermount3=fuse3 mountpoint=util-linux diff=diffutils
 )
+
+# What make bench-engine compares with.
+# shellcheck disable=SC2034
+bench_needs=(pc:lmdb=liblmdb-dev pc:rocksdb=librocksdb-dev pc:sqlite3=libsqlite3-dev)
 
 # install_packages COMMAND=PACKAGE...: what is missing, with apt.
 install_packages() {

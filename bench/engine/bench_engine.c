@@ -2,8 +2,8 @@
  * bench-engine: libholt beside LMDB, RocksDB and SQLite.  docs/benchmarks.md says what
  * each row is and what is fair about it.
  *
- * The program forks.  The child measures; the parent waits, and removes the child's
- * directory whatever became of it, so that nothing of many gigabytes stays behind.
+ * The program itself opens no store.  Each group of rows runs in a child, and when that
+ * has ended, however it did, what it left in the directory is removed.
  *
  * Environment:
  *	BENCH_QUICK=1	the main rows of fs at 20 000 and 2 000 000 keys
@@ -26,10 +26,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
+#include "bench/engine/child.h"
 #include "bench/engine/report.h"
 
 void bench_die(const char *format, ...)
@@ -92,9 +95,22 @@ bool config_wants(const struct bench_config *config, const char *workload, const
 	return matches(config->rows, name);
 }
 
+bool config_wants_long(const struct bench_config *config, const char *workload,
+    const char *row, uint64_t keys, uint64_t keys_min)
+{
+	if (!config->rows && (config->is_quick || keys < keys_min || strcmp(workload, "fs") != 0))
+		return false;
+	return config_wants(config, workload, row);
+}
+
 bool config_wants_peer(const struct bench_config *config, const char *peer)
 {
 	return matches(config->peers, peer);
+}
+
+const char *config_name(const struct bench_config *config)
+{
+	return strrchr(config->dir, '/') + 1;
 }
 
 static uint64_t number_from(const char *name, const char *text, char **end)
@@ -156,6 +172,15 @@ static void read_config(struct bench_config *config)
 							      "20000,200000,2000000");
 }
 
+/* ---- running --------------------------------------------------------------- */
+
+static bench_group_fn *const groups[] = {run_speed_rows, run_space_rows, run_fill_rows,
+    run_cold_rows, run_checkpoint_rows, run_recovery_rows, run_prefix_rows,
+    run_scaling_rows};
+
+static volatile sig_atomic_t stopped_by;
+static volatile pid_t child;
+
 static void make_dir(struct bench_config *config)
 {
 	const char *base = text_of("BENCH_DIR");
@@ -167,62 +192,95 @@ static void make_dir(struct bench_config *config)
 		bench_die("%s: %s", config->dir, strerror(errno));
 }
 
-/* ---- running --------------------------------------------------------------- */
-
-static void run_all(const struct bench_config *config)
+static void show_log(void *ctx, enum log_level level, const char *line)
 {
-	const char *json = text_of("BENCH_JSON");
-	int err;
-
-	for (unsigned i = 0; i < workload_count; i++)
-		for (unsigned j = 0; j < config->size_count; j++)
-			run_speed_rows(config, &workloads[i], config->sizes[j]);
-	err = report_write(json ? json : "bench-engine.json");
-	if (err)
-		bench_die("%s: %s", json ? json : "bench-engine.json", strerror(-err));
+	if (level <= LOG_LEVEL_WARNING)
+		fprintf(stderr, "bench-engine: ours: %s\n", line);
 }
 
-static pid_t child;
-
-static void pass_on(int number)
+static void stop(int number)
 {
-	kill(child, SIGKILL);
+	stopped_by = number;
+	if (child > 0)
+		kill(child, SIGKILL);
 }
 
-static int wait_for_child(void)
+/* Did the group end well? */
+static bool run_group(const struct bench_config *config, bench_group_fn *group,
+    const struct workload *workload, uint64_t keys)
 {
 	int status;
 
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			bench_die("waitpid: %s", strerror(errno));
-	if (WIFSIGNALED(status)) {
-		fprintf(stderr, "bench-engine: ended by signal %d\n", WTERMSIG(status));
-		return 1;
-	}
-	return WEXITSTATUS(status);
-}
-
-int main(void)
-{
-	struct sigaction action = {.sa_handler = pass_on};
-	struct bench_config config = {0};
-	int status;
-
-	read_config(&config);
-	make_dir(&config);
+	fflush(stdout);
 	child = fork();
 	if (child < 0)
 		bench_die("fork: %s", strerror(errno));
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		run_all(&config);
-		return 0;
+		log_set_sink(show_log, NULL);
+		group(config, workload, keys);
+		fflush(stdout);
+		_exit(0);
 	}
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			bench_die("waitpid: %s", strerror(errno));
+	child = 0;
+	if (WIFSIGNALED(status) && !stopped_by)
+		fprintf(stderr, "bench-engine: ended by signal %d\n", WTERMSIG(status));
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void empty_dir(struct bench_config *config)
+{
+	remove_tree(config->dir);
+	if (mkdir(config->dir, 0700) != 0)
+		bench_die("%s: %s", config->dir, strerror(errno));
+}
+
+static bool run_all(struct bench_config *config)
+{
+	bool is_well = true;
+
+	for (unsigned i = 0; i < workload_count; i++)
+		for (unsigned j = 0; j < config->size_count; j++)
+			for (unsigned k = 0; k < ARRAY_COUNT(groups) && !stopped_by; k++) {
+				is_well &= run_group(config, groups[k], &workloads[i],
+				    config->sizes[j]);
+				empty_dir(config);
+			}
+	return is_well && !stopped_by;
+}
+
+static void write_json(void)
+{
+	const char *path = text_of("BENCH_JSON");
+	int err;
+
+	if (!path)
+		path = "bench-engine.json";
+	err = report_write(path);
+	if (err)
+		bench_die("%s: %s", path, strerror(-err));
+}
+
+int main(void)
+{
+	struct sigaction action = {.sa_handler = stop};
+	struct bench_config config = {0};
+	bool is_well;
+
+	read_config(&config);
+	report_begin();
+	make_dir(&config);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	status = wait_for_child();
+	is_well = run_all(&config);
 	remove_tree(config.dir);
-	return status;
+	limit_memory_end(config_name(&config));
+	if (stopped_by)
+		return 128 + stopped_by;
+	write_json();
+	return is_well ? 0 : 1;
 }

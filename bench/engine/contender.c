@@ -37,14 +37,27 @@ static void must(const struct contender *contender, int err, const char *what)
 		bench_die("%s: %s: %s", contender->driver->name, what, strerror(-err));
 }
 
+void contender_drop_sessions(struct contender *contender)
+{
+	for (unsigned i = 0; i < contender->session_count; i++)
+		contender->driver->session_close(contender->sessions[i]);
+	contender->session_count = 0;
+}
+
+void contender_shut(struct contender *contender)
+{
+	if (!contender->engine)
+		return;
+	contender_drop_sessions(contender);
+	contender->driver->close(contender->engine);
+	contender->engine = NULL;
+}
+
 void contender_reopen(struct contender *contender, const struct bench_options *options)
 {
 	struct bench_options own = *options;
 
-	if (contender->engine) {
-		contender_drop_sessions(contender);
-		contender->driver->close(contender->engine);
-	}
+	contender_shut(contender);
 	own.dir = contender->dir;
 	must(contender, contender->driver->open(&own, &contender->engine), "open");
 }
@@ -62,19 +75,8 @@ void contender_open(struct contender *contender, const struct bench_config *conf
 
 void contender_close(struct contender *contender)
 {
-	if (!contender->engine)
-		return;
-	contender_drop_sessions(contender);
-	contender->driver->close(contender->engine);
-	contender->engine = NULL;
+	contender_shut(contender);
 	remove_tree(contender->dir);
-}
-
-void contender_drop_sessions(struct contender *contender)
-{
-	for (unsigned i = 0; i < contender->session_count; i++)
-		contender->driver->session_close(contender->sessions[i]);
-	contender->session_count = 0;
 }
 
 void contender_sessions(struct contender *contender, unsigned count, enum bench_level level)

@@ -1,85 +1,59 @@
 /*
- * Our own engine, as the file layer uses it: one store on one sparse file.
+ * Our own engine, as any program uses it: one store in one sparse file.
  *
- * Level PROCESS: the journal's ring lies in shared memory, so that a committed batch
- * outlives the process without a system call.  Cursors hold nothing between calls, so
- * there is nothing to pause.
+ * Level PROCESS: the journal's ring lies in shared memory, so that a change outlives the
+ * process without a system call.  Walks hold nothing between calls, so there is nothing
+ * to pause.  A store has one level for all its calls; a session with another one opens
+ * the store again.
  */
 #include "config.h"
 
-#include "bench/engine/driver.h"
+#include "bench/engine/ours.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
-#include "store/store.h"
+#include "holt/holt.h"
+#include "holt/holt_internal.h"
+#include "tree/node.h"
 
 struct engine {
-	struct store *store;
+	struct holt *holt;
+	struct holt_options options;
+	char path[4096];
 };
 
 struct session {
-	struct store *store;
-	struct store_batch *batch;
-	enum journal_level level;
+	struct engine *engine;
+	struct holt *holt;
 };
 
-static int create(const char *path, uint64_t bytes)
+/* The most the volume may hold, and with it the journal's size: as the library has it by
+ * default, or little where there are so few keys that nothing is measured. */
+static uint64_t volume_bytes(uint64_t keys)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)bytes) != 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-/* The most the volume may hold, and with it the journal's size: 256 MiB. */
-#define VOLUME_BYTES (64ull << 30)
-
-static int format(struct device *device)
-{
-	struct store_format_options options = {0};
-
-	if (getrandom(options.uuid, sizeof(options.uuid), 0) < 0)
-		return -errno;
-	return store_format(device, &options);
+	return keys < 10000 ? 256ull << 20 : 64ull << 30;
 }
 
 static int open_store(const struct bench_options *options, void **ret)
 {
-	struct store_options how = {
-	    .cache_bytes = max_of(options->cache_bytes, 8ull << 20),
-	    .has_shared_ring = true,
-	    .no_threads = options->is_quiet,
-	};
-	struct device_options device_options = {.lock_wait_ms = 5000};
 	struct engine *engine = calloc(1, sizeof(*engine));
-	struct device *device;
-	char path[4096];
-	bool is_new;
 	int err;
 
 	if (!engine)
 		return -ENOMEM;
-	snprintf(path, sizeof(path), "%s/volume", options->dir);
-	is_new = access(path, F_OK) != 0;
-	err = is_new ? create(path, VOLUME_BYTES) : 0;
-	if (!err)
-		err = device_open(path, &device_options, &device);
-	if (!err && is_new)
-		err = format(device);
-	if (!err)
-		err = store_open(device, &how, &engine->store);
+	engine->options = (struct holt_options){
+	    .struct_bytes = sizeof(struct holt_options),
+	    .flags = HOLT_CREATE | (options->is_quiet ? HOLT_NO_THREADS : 0),
+	    .durability = HOLT_PROCESS,
+	    .cache_bytes = max_of(options->cache_bytes, 8ull << 20),
+	    .volume_bytes = volume_bytes(options->keys),
+	};
+	snprintf(engine->path, sizeof(engine->path), "%s/volume", options->dir);
+	err = holt_open(engine->path, &engine->options, &engine->holt);
 	if (err)
 		free(engine);
 	else
@@ -90,7 +64,7 @@ static int open_store(const struct bench_options *options, void **ret)
 static void close_store(void *ctx)
 {
 	struct engine *engine = ctx;
-	int err = store_close(engine->store);
+	int err = holt_close(engine->holt);
 
 	if (err)
 		bench_die("ours: close: %s", strerror(-err));
@@ -101,47 +75,50 @@ static int settle(void *ctx)
 {
 	struct engine *engine = ctx;
 
-	return store_checkpoint(engine->store);
+	return holt_checkpoint(engine->holt);
+}
+
+static int set_level(struct engine *engine, enum bench_level level)
+{
+	static const enum holt_durability levels[] = {
+	    [BENCH_LOSSY] = HOLT_LOSSY,
+	    [BENCH_PROCESS] = HOLT_PROCESS,
+	    [BENCH_SYNC] = HOLT_SYNC,
+	};
+	int err;
+
+	if (engine->options.durability == levels[level])
+		return 0;
+	err = holt_close(engine->holt);
+	if (err)
+		return err;
+	engine->options.durability = levels[level];
+	return holt_open(engine->path, &engine->options, &engine->holt);
 }
 
 static int session_open(void *ctx, enum bench_level level, void **ret)
 {
-	static const enum journal_level levels[] = {
-	    [BENCH_LOSSY] = JOURNAL_LOSSY,
-	    [BENCH_PROCESS] = JOURNAL_PROCESS,
-	    [BENCH_SYNC] = JOURNAL_SYNC,
-	};
-	struct engine *engine = ctx;
 	struct session *session = calloc(1, sizeof(*session));
 	int err;
 
 	if (!session)
 		return -ENOMEM;
-	session->store = engine->store;
-	session->level = levels[level];
-	err = store_batch_create(engine->store, &session->batch);
+	session->engine = ctx;
+	err = set_level(ctx, level);
+	if (err)
+		return err;
+	session->holt = session->engine->holt;
 	*ret = session;
-	return err;
+	return 0;
 }
 
 static void session_close(void *ctx)
 {
-	struct session *session = ctx;
-
-	store_batch_destroy(session->batch);
-	free(session);
+	free(ctx);
 }
 
 static void pause_session(void *ctx)
 {
-}
-
-static int commit(struct session *session)
-{
-	lsn_t lsn;
-	int err = store_commit(session->store, session->batch, &lsn);
-
-	return err ? err : store_sync(session->store, lsn, session->level);
 }
 
 static int load(void *ctx, const void *const *keys, const size_t *key_bytes,
@@ -150,12 +127,9 @@ static int load(void *ctx, const void *const *keys, const size_t *key_bytes,
 	struct session *session = ctx;
 
 	for (unsigned i = 0; i < count; i++) {
-		int err;
+		int err = holt_put(session->holt, keys[i], key_bytes[i], values[i],
+		    value_bytes[i]);
 
-		store_batch_reset(session->batch);
-		store_batch_put(session->batch, keys[i], (uint32_t)key_bytes[i],
-		    values[i], (uint32_t)value_bytes[i]);
-		err = store_commit(session->store, session->batch, NULL);
 		if (err)
 			return err;
 	}
@@ -166,9 +140,8 @@ static int get(void *ctx, const void *key, size_t key_bytes, struct bench_sink *
 {
 	struct session *session = ctx;
 	uint8_t value[BENCH_VALUE_MAX];
-	uint32_t bytes;
-	int err = store_get(session->store, key, (uint32_t)key_bytes, value,
-	    sizeof(value), &bytes, NULL);
+	size_t bytes;
+	int err = holt_get(session->holt, key, key_bytes, value, sizeof(value), &bytes, NULL);
 
 	if (!err)
 		sink_value(sink, value, bytes);
@@ -180,94 +153,125 @@ static int put(void *ctx, const void *key, size_t key_bytes, const void *value,
 {
 	struct session *session = ctx;
 
-	store_batch_reset(session->batch);
-	store_batch_put(session->batch, key, (uint32_t)key_bytes, value, (uint32_t)value_bytes);
-	return commit(session);
+	return holt_put(session->holt, key, key_bytes, value, value_bytes);
 }
 
 static int erase(void *ctx, const void *key, size_t key_bytes)
 {
 	struct session *session = ctx;
 
-	store_batch_reset(session->batch);
-	store_batch_delete(session->batch, key, (uint32_t)key_bytes);
-	return commit(session);
+	return holt_delete(session->holt, key, key_bytes);
 }
 
 static int rename_key(void *ctx, const void *src, size_t src_bytes, const void *dst,
     size_t dst_bytes)
 {
 	struct session *session = ctx;
-	uint8_t value[BENCH_VALUE_MAX];
-	uint64_t version;
-	uint32_t bytes;
-	int err = store_get(session->store, src, (uint32_t)src_bytes, value,
-	    sizeof(value), &bytes, &version);
 
-	if (err)
-		return err;
-	store_batch_reset(session->batch);
-	store_batch_require_version(session->batch, src, (uint32_t)src_bytes, version);
-	store_batch_require_absent(session->batch, dst, (uint32_t)dst_bytes);
-	store_batch_put(session->batch, dst, (uint32_t)dst_bytes, value, bytes);
-	store_batch_delete(session->batch, src, (uint32_t)src_bytes);
-	return commit(session);
+	return holt_rename(session->holt, src, src_bytes, dst, dst_bytes, 0);
 }
 
-static int show_key(void *ctx, const struct store_item *item)
+static int take_key(void *ctx, const struct holt_item *item)
 {
 	sink_key(ctx, item->key, item->key_bytes);
 	return 0;
 }
 
-static int show_both(void *ctx, const struct store_item *item)
+static int take_pair(void *ctx, const struct holt_item *item)
 {
 	sink_key(ctx, item->key, item->key_bytes);
 	sink_value(ctx, item->value, item->value_bytes);
 	return 0;
 }
 
-static struct store_range range_of(const struct bench_list *list)
-{
-	return (struct store_range){
-	    .prefix = list->prefix,
-	    .prefix_bytes = (uint32_t)list->prefix_bytes,
-	    .start = list->after,
-	    .start_bytes = list->after ? (uint32_t)list->after_bytes : 0,
-	    .is_after = list->after,
-	};
-}
-
 static int list(void *ctx, const struct bench_list *list, struct bench_sink *sink)
 {
 	struct session *session = ctx;
-	struct store_range range = range_of(list);
+	struct holt_range range = {
+	    .prefix = list->prefix,
+	    .prefix_bytes = list->prefix_bytes,
+	    .start = list->after,
+	    .start_bytes = list->after_bytes,
+	    .is_after = list->after != NULL,
+	    .flags = list->has_values ? 0 : HOLT_KEYS_ONLY,
+	};
 
-	range.keys_only = !list->has_values;
-	return store_visit(session->store, &range, list->limit,
-	    list->has_values ? show_both : show_key, sink);
+	return holt_visit(session->holt, &range, list->limit,
+	    list->has_values ? take_pair : take_key, sink);
 }
 
 static int list_dir(void *ctx, const struct bench_list *list, struct bench_sink *sink)
 {
 	struct session *session = ctx;
-	struct store_range range = range_of(list);
+	struct holt_range range = {
+	    .prefix = list->prefix,
+	    .prefix_bytes = list->prefix_bytes,
+	    .has_delimiter = true,
+	    .delimiter = '/',
+	    .flags = HOLT_KEYS_ONLY,
+	};
 
-	range.has_delimiter = true;
-	range.delimiter = '/';
-	return store_visit(session->store, &range, list->limit, show_key, sink);
+	return holt_visit(session->holt, &range, list->limit, take_key, sink);
 }
 
 static const char *setting(enum bench_level level)
 {
 	switch (level) {
 	case BENCH_LOSSY:
-		return "journal in memory, not waited for";
+		return "HOLT_LOSSY";
 	case BENCH_PROCESS:
-		return "journal ring in shared memory";
+		return "HOLT_PROCESS, journal ring in shared memory";
 	default:
-		return "journal written and flushed, waiters share a flush";
+		return "HOLT_SYNC, waiters share a flush";
 	}
+}
+
+void ours_stats(void *ctx, struct ours_stats *ret)
+{
+	struct engine *engine = ctx;
+	struct store_counters counters;
+	struct device_counters device;
+
+	store_counters(engine->holt->store, &counters);
+	device_counters(store_device(engine->holt->store), &device);
+	*ret = (struct ours_stats){
+	    .frames = counters.tree_frames,
+	    .used_bytes = counters.used_bytes,
+	    .journal_bytes = counters.journal_bytes,
+	    .replayed_records = counters.replayed_records,
+	    .checkpoints = counters.checkpoints,
+	    .frame_loads = counters.frame_loads,
+	    .device_reads = device.reads,
+	};
+}
+
+static int add_frame(void *ctx, const struct store_frame *frame)
+{
+	double *live = ctx;
+
+	*live += frame->live_bytes;
+	return 0;
+}
+
+double ours_fill(void *ctx)
+{
+	struct engine *engine = ctx;
+	struct store_counters counters;
+	double live = 0;
+	int err = store_for_each_frame(engine->holt->store, add_frame, &live);
+
+	if (err)
+		bench_die("ours: frames: %s", strerror(-err));
+	store_counters(engine->holt->store, &counters);
+	return live / ((double)counters.tree_frames * IMAGE_CAPACITY);
+}
+
+int ours_move_prefix(void *ctx, const void *src, size_t src_bytes, const void *dst,
+    size_t dst_bytes)
+{
+	struct session *session = ctx;
+
+	return holt_move_prefix(session->holt, src, src_bytes, dst, dst_bytes);
 }
 
 const struct bench_driver driver_holt = {

@@ -13,10 +13,22 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "bench/engine/child.h"
 #include "bench/engine/driver.h"
 
-static struct bench_figure *figures;
-static unsigned figure_count, figure_size;
+#define FIGURES_MAX 4096
+
+/* In memory shared with the children; one of them runs at a time. */
+static struct report {
+	unsigned count;
+	struct bench_figure figures[FIGURES_MAX];
+} *report;
+
+void report_begin(void)
+{
+	report = shared_memory(sizeof(*report));
+}
 
 static void print_number(double number)
 {
@@ -28,7 +40,7 @@ static void print_number(double number)
 
 static void print_line(const struct bench_figure *figure)
 {
-	if (figure_count == 0)
+	if (report->count == 0)
 		printf("%-34s %-14s%10s%10s %-9s%8s  %s\n", "row", "peer", "ours",
 		    "peer", "unit", "ratio", "setting");
 	printf("%-34s %-14s", figure->name, figure->peer);
@@ -46,13 +58,9 @@ static void print_line(const struct bench_figure *figure)
 void report_add(const struct bench_figure *figure)
 {
 	print_line(figure);
-	if (figure_count == figure_size) {
-		figure_size = figure_size ? 2 * figure_size : 64;
-		figures = realloc(figures, figure_size * sizeof(*figures));
-		if (!figures)
-			bench_die("out of memory");
-	}
-	figures[figure_count++] = *figure;
+	if (report->count == FIGURES_MAX)
+		bench_die("more than %d figures", FIGURES_MAX);
+	report->figures[report->count++] = *figure;
 }
 
 void report_note(const char *format, ...)
@@ -103,8 +111,8 @@ int report_write(const char *path)
 	if (!file)
 		return -errno;
 	fprintf(file, "[\n");
-	for (unsigned i = 0; i < figure_count; i++)
-		write_figure(file, &figures[i], i + 1 == figure_count);
+	for (unsigned i = 0; i < report->count; i++)
+		write_figure(file, &report->figures[i], i + 1 == report->count);
 	fprintf(file, "]\n");
 	if (ferror(file))
 		err = -EIO;
@@ -124,9 +132,13 @@ static int compare_numbers(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-double median_of(double *numbers, unsigned count)
+double median_of(const double *numbers, unsigned count)
 {
-	qsort(numbers, count, sizeof(*numbers), compare_numbers);
-	return count % 2 ? numbers[count / 2] :
-			   (numbers[count / 2 - 1] + numbers[count / 2]) / 2;
+	double sorted[64];
+
+	if (count == 0 || count > ARRAY_COUNT(sorted))
+		bench_die("the median of %u numbers", count);
+	memcpy(sorted, numbers, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), compare_numbers);
+	return count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
 }

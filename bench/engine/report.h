@@ -14,6 +14,9 @@ struct bench_figure {
 	char setting[400];
 };
 
+/* Before the first fork: figures added by children count. */
+void report_begin(void);
+
 /* Prints the figure and keeps a copy. */
 void report_add(const struct bench_figure *figure);
 
@@ -23,7 +26,7 @@ __attribute__((format(printf, 1, 2))) void report_note(const char *format, ...);
 /* 0 or -errno. */
 int report_write(const char *path);
 
-/* Of @count numbers, which it sorts. */
-double median_of(double *numbers, unsigned count);
+/* Of at most 64 numbers. */
+double median_of(const double *numbers, unsigned count);
 
 #endif

@@ -95,6 +95,7 @@ static struct slice slice_of(const struct field *field, struct contender *conten
 	    .parts = row->threads,
 	    .chunk_steps = is_slow ? 8 : CHUNK_STEPS,
 	    .run_ns = field->config->slice_ns,
+	    .warm_ns = field->config->slice_ns / 50,
 	};
 }
 
@@ -144,21 +145,18 @@ static void report_row(struct field *field, const struct row *row)
 
 	for (unsigned i = 1; i < field->count; i++) {
 		struct contender *peer = &field->contenders[i];
-		double ratios[ROUNDS_MAX], our_ns[ROUNDS_MAX], peer_ns[ROUNDS_MAX];
+		double ratios[ROUNDS_MAX];
 		struct bench_figure figure = {.peer = peer->driver->name, .unit = "ns"};
 
 		if (!takes_part(peer, row))
 			continue;
-		for (unsigned j = 0; j < rounds; j++) {
-			our_ns[j] = ours->ns[j];
-			peer_ns[j] = peer->ns[j];
+		for (unsigned j = 0; j < rounds; j++)
 			ratios[j] = peer->ns[j] / ours->ns[j];
-		}
 		snprintf(figure.name, sizeof(figure.name), "%s/%s/%llu",
 		    field->space.workload->name, row->name,
 		    (unsigned long long)field->space.keys);
-		figure.ours = median_of(our_ns, rounds);
-		figure.theirs = median_of(peer_ns, rounds);
+		figure.ours = median_of(ours->ns, rounds);
+		figure.theirs = median_of(peer->ns, rounds);
 		figure.ratio = median_of(ratios, rounds);
 		snprintf(figure.setting, sizeof(figure.setting),
 		    "%u thread%s, cache %llu MiB; ours: %s; peer: %s", row->threads,
@@ -167,16 +165,6 @@ static void report_row(struct field *field, const struct row *row)
 		    ours->driver->setting(row->level), peer->driver->setting(row->level));
 		report_add(&figure);
 	}
-}
-
-static void run_row(struct field *field, const struct row *row)
-{
-	for (unsigned i = 0; i < field->count; i++)
-		if (takes_part(&field->contenders[i], row))
-			contender_sessions(&field->contenders[i], row->threads, row->level);
-	check_agreement(field, row);
-	run_rounds(field, row);
-	report_row(field, row);
 }
 
 /* Everything is read once, in order, so that caches of engine and host hold it. */
@@ -193,6 +181,24 @@ static void warm_up(struct field *field, struct contender *contender)
 			    contender->driver->name, (unsigned long long)i);
 	}
 	contender->driver->pause(contender->sessions[0]);
+}
+
+static void run_row(struct field *field, const struct row *row)
+{
+	for (unsigned i = 0; i < field->count; i++) {
+		struct contender *contender = &field->contenders[i];
+		bool is_new = contender->level != row->level;
+
+		if (!takes_part(contender, row))
+			continue;
+		contender_sessions(contender, row->threads, row->level);
+		if (is_new)
+			warm_up(field, contender);
+	}
+	if (!(row->flags & PUTS))
+		check_agreement(field, row);
+	run_rounds(field, row);
+	report_row(field, row);
 }
 
 static void enter(struct field *field, const struct bench_driver *driver)

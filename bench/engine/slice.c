@@ -1,7 +1,7 @@
 /*
  * Slices.  Every thread draws a chunk of steps, then takes it with the clock running;
  * its rate is steps over the time on the clock, the slice's rate the sum of its
- * threads'.  A fiftieth of the slice warms up the processor's caches and does not count.
+ * threads'.
  */
 #include "config.h"
 
@@ -57,10 +57,11 @@ static void *work(void *ctx)
 	    slice->parts, slice->seed);
 	pthread_barrier_wait(worker->barrier);
 	now = bench_now_ns();
-	run_until(worker, now + slice->run_ns / 50);
+	if (slice->warm_ns)
+		run_until(worker, now + slice->warm_ns);
 	worker->steps = 0;
 	worker->busy_ns = 0;
-	run_until(worker, now + slice->run_ns);
+	run_until(worker, now + slice->warm_ns + slice->run_ns);
 	slice->driver->pause(slice->sessions[worker->number]);
 	return NULL;
 }
@@ -69,6 +70,7 @@ double slice_run(const struct slice *slice)
 {
 	struct worker *workers = calloc(slice->threads, sizeof(*workers));
 	pthread_barrier_t barrier;
+	uint64_t steps = 0;
 	double rate = 0;
 
 	if (!workers)
@@ -83,10 +85,13 @@ double slice_run(const struct slice *slice)
 	}
 	for (unsigned i = 0; i < slice->threads; i++) {
 		pthread_join(workers[i].thread, NULL);
+		steps += workers[i].steps;
 		rate += (double)workers[i].steps / (double)workers[i].busy_ns;
 	}
 	pthread_barrier_destroy(&barrier);
 	free(workers);
+	if (slice->ret_steps)
+		*slice->ret_steps = steps;
 	return 1 / rate;
 }
 

@@ -14,7 +14,9 @@ struct slice {
 	unsigned threads;
 	unsigned parts; /* threads that the keys are divided among; at least @threads */
 	unsigned chunk_steps;
-	uint64_t seed, run_ns;
+	uint64_t seed;
+	uint64_t warm_ns, run_ns; /* the first warms up caches and does not count */
+	uint64_t *ret_steps;	  /* may be NULL */
 };
 
 /* Nanoseconds an operation: of all threads together, so half as many if two threads do

@@ -2,10 +2,10 @@
  * libholt: an ordered, persistent, transactional map from byte strings to byte
  * strings, made for keys that look like paths.
  *
- * A store lives in one file or block device (a holtfs volume).  Inside it is an adaptive
- * radix tree (Leis, Kemper, Neumann, ICDE 2013) cut into frames of 512 KiB.  Keys that
- * share a prefix store it once; everything below a prefix can be moved at a cost that
- * does not depend on how much it is.
+ * A store lives in one file or block device (a holtfs volume), or in memory.  Inside it is
+ * an adaptive radix tree (Leis, Kemper, Neumann, ICDE 2013) cut into frames of 512 KiB.
+ * Keys that share a prefix store it once; everything below a prefix can be moved at a
+ * cost that does not depend on how much it is.
  *
  * Keys are 1..HOLT_KEY_MAX bytes of any value, ordered as memcmp() orders them, a key
  * before its extensions.  Values are 0..HOLT_VALUE_MAX bytes.  Every value has a
@@ -98,7 +98,8 @@ struct holt_options {
 	unsigned flags;
 	enum holt_durability durability; /* of calls that do not say; HOLT_PROCESS */
 	enum holt_io io;
-	uint64_t cache_bytes;	/* memory for frames; 256 MiB, at least 8 MiB */
+	uint64_t cache_bytes;	/* memory for frames; 256 MiB, at least 8 MiB.  A store
+				 * in memory must fit: beyond it, -ENOSPC */
 	uint64_t volume_bytes;	/* when created: the most it can hold, on disk a sparse
 				 * file; 64 GiB */
 	uint64_t journal_bytes; /* when created: 1/64 of the volume, 8 to 256 MiB */
@@ -109,7 +110,12 @@ struct holt_options {
 	uint32_t checkpoint_idle_ms;
 };
 
-#define HOLT_OPTIONS_INIT {.struct_bytes = sizeof(struct holt_options)}
+/* Every field, for the sake of C++ compilers that miss one otherwise. */
+#define HOLT_OPTIONS_INIT                                                      \
+	{                                                                      \
+		sizeof(struct holt_options), 0, HOLT_DEFAULT, HOLT_IO_DEFAULT, \
+		    0, 0, 0, NULL, 0, 0                                        \
+	}
 
 /*
  * Opens the store in the file or block device @path; @options may be NULL.  One opening
@@ -122,6 +128,10 @@ struct holt_options {
  * damaged.
  */
 int holt_open(const char *path, const struct holt_options *options, struct holt **ret);
+
+/* A store in memory, empty and gone with holt_close(): no journal, no
+ * checkpoints.  Flags for creation change nothing. */
+int holt_open_memory(const struct holt_options *options, struct holt **ret);
 
 /*
  * A device of the caller's: what a store needs to live somewhere else than in a file.
@@ -321,6 +331,60 @@ void holt_cursor_close(struct holt_cursor *cursor); /* NULL allowed */
 
 /* Writes what has changed and makes the journal's tail free. */
 int holt_checkpoint(struct holt *holt);
+
+/*
+ * Packs frames and folds thin ones, those below @prefix (all, if it is empty), and gives
+ * free space back to the host.  Others read and write meanwhile.  @progress (may be
+ * NULL) is told frames done and frames in all; a result other than 0 ends the work and
+ * is returned.
+ */
+int holt_compact(struct holt *holt, const void *prefix, size_t prefix_bytes,
+    int (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx);
+
+/* Counted since the store was opened, or as things are now.  Reading does not disturb
+ * what it counts. */
+struct holt_stats {
+	/* operations */
+	uint64_t gets, puts, deletes, renames, batches, guards_failed, moves, walks;
+	/* the tree: now */
+	uint64_t frames, free_frames, volume_bytes, used_bytes;
+	/* searches */
+	uint64_t restarts, fallbacks, frame_loads;
+	uint64_t splits, packs, merges, copies;
+	/* the cache: now, then counted */
+	uint64_t cache_slots, cache_used, cache_dirty;
+	uint64_t cache_hits, cache_misses, cache_evictions;
+	/* the journal */
+	uint64_t journal_bytes, journal_used;
+	uint64_t journal_records, journal_record_bytes, journal_writes, journal_flushes;
+	uint64_t replayed_records;
+	/* checkpoints */
+	uint64_t checkpoints, checkpoints_failed, checkpoint_frames, checkpoint_ns;
+};
+
+/* Fills @struct_bytes: sizeof(struct holt_stats). */
+int holt_stats(struct holt *holt, struct holt_stats *ret, size_t struct_bytes);
+
+/* The same as Prometheus text, names holt_*.  As snprintf(): the length it has, without
+ * the final 0; @text holds at most @size bytes of it. */
+int holt_stats_text(struct holt *holt, char *text, size_t size);
+
+/* One frame of the tree. */
+struct holt_frame {
+	uint64_t id, parent; /* parent: 0 for the root */
+	uint32_t depth;	     /* frames above */
+	uint32_t key_depth;  /* bytes of key above */
+	uint32_t bytes, live_bytes, dead_bytes, free_bytes; /* dead: to be packed */
+	uint32_t inner_nodes, leaves, crossings;
+	uint64_t version; /* of the newest value in it */
+	bool is_dirty;
+};
+
+/* Visits every frame, parents first.  Those that are not in the cache are read beside it.
+ * What others change meanwhile may be seen as before or after; a frame that moves also
+ * twice or never.  A result other than 0 ends the walk and is returned. */
+int holt_frames(struct holt *holt, int (*visit)(void *ctx, const struct holt_frame *frame),
+    void *ctx);
 
 #pragma GCC visibility pop
 

@@ -158,7 +158,7 @@ static int try_rename(struct holt *holt, struct store_batch *batch, const void *
 	store_batch_delete(batch, src, src_bytes);
 	store_batch_put(batch, dst, dst_bytes, value, (uint32_t)value_bytes);
 	err = holt_commit(holt, batch, holt->level);
-	return err && store_batch_failed_guard(batch) == 0 ? -EAGAIN : err;
+	return store_batch_failed_guard(batch) == 0 ? -EAGAIN : err;
 }
 
 /* Onto itself: nothing to move, but it has to be there. */

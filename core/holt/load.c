@@ -1,5 +1,5 @@
 /*
- * Filling a store, and making what was changed durable.
+ * Filling a store.
  *
  * A load collects items into batches until one holds LOAD_ITEMS or LOAD_BYTES; keys that
  * ascend fall into few frames, so a batch latches each of them once.  A key that comes
@@ -103,19 +103,4 @@ int holt_load(struct holt *holt, int (*next)(void *ctx, const void **key, size_t
 	}
 	free(load);
 	return err;
-}
-
-int holt_sync(struct holt *holt, enum holt_durability durability)
-{
-	enum journal_level level;
-	int err = holt ? holt_level(holt, durability, &level) : -EINVAL;
-
-	if (err || level == JOURNAL_LOSSY)
-		return err;
-	return store_sync(holt->store, store_end_lsn(holt->store), level);
-}
-
-int holt_checkpoint(struct holt *holt)
-{
-	return holt ? store_checkpoint(holt->store) : -EINVAL;
 }

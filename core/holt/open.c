@@ -88,7 +88,6 @@ static struct store_options store_options_of(const struct holt_options *options)
 	    .has_shared_ring = options->durability != HOLT_LOSSY,
 	    .no_threads = options->flags & HOLT_NO_THREADS,
 	    .no_merge = options->flags & HOLT_NO_MERGE,
-	    .keep_device = true,
 	    .checkpoint_dirty_percent = options->checkpoint_dirty_percent,
 	    .checkpoint_idle_ms = options->checkpoint_idle_ms,
 	};
@@ -145,18 +144,25 @@ static int create_store(struct device *device, const struct holt_options *option
 	return format_device(device, options);
 }
 
+static struct holt *create_holt(void)
+{
+	struct holt *holt = aligned_alloc(_Alignof(struct holt), sizeof(*holt));
+
+	if (holt)
+		memset(holt, 0, sizeof(*holt));
+	return holt;
+}
+
 /* The device stays the caller's on failure. */
 static int open_store(struct device *device, const struct holt_options *options, struct holt **ret)
 {
 	struct store_options store_options = store_options_of(options);
-	struct holt *holt = aligned_alloc(_Alignof(struct holt), sizeof(*holt));
+	struct holt *holt = create_holt();
 	int err;
 
 	if (!holt)
 		return -ENOMEM;
-	memset(holt, 0, sizeof(*holt));
 	err = create_store(device, options);
-	store_options.keep_device = false;
 	if (!err)
 		err = store_open(device, &store_options, &holt->store);
 	holt->level = JOURNAL_PROCESS;
@@ -296,6 +302,34 @@ int holt_open_device(const struct holt_device *device, const struct holt_options
 	}
 	(*ret)->close_device = device->close;
 	(*ret)->close_ctx = device->ctx;
+	return 0;
+}
+
+/* ---- memory -------------------------------------------------------------------------- */
+
+int holt_open_memory(const struct holt_options *options, struct holt **ret)
+{
+	struct store_options store_options;
+	struct holt_options known;
+	struct holt *holt;
+	int err = load_options(options, &known);
+
+	if (!err && (!ret || (known.flags & HOLT_READ_ONLY)))
+		err = -EINVAL;
+	if (err)
+		return err;
+	holt = create_holt();
+	if (!holt)
+		return -ENOMEM;
+	store_options = store_options_of(&known);
+	err = store_open_memory(&store_options, &holt->store);
+	if (err) {
+		free(holt);
+		return err;
+	}
+	/* There is nothing that a change could survive in. */
+	holt->level = JOURNAL_LOSSY;
+	*ret = holt;
 	return 0;
 }
 

@@ -5,20 +5,24 @@
  *
  *    is_flushing   commits: cuts the log, has it written up to the cut, flushes the
  *                  device, moves `durable` to the cut.  Whoever asks for a sync
- *                  meanwhile waits; then one of them takes the role, and its one
- *                  flush serves all the others ("group commit": DeWitt, Katz, Olken,
- *                  Shapiro, Stonebraker, Wood, SIGMOD 1984).
+ *                  meanwhile sleeps on a word of its own.  In the end those whose
+ *                  records are durable are let go, and the role is handed to the first
+ *                  of the others, whose one flush serves all of them ("group commit":
+ *                  DeWitt, Katz, Olken, Shapiro, Stonebraker, Wood, SIGMOD 1984).
+ *                  Nobody is woken who has to sleep again.
  *    is_writing    writes blocks from `written` on.  Taken within a commit, and by an
  *                  append that found the ring full; so appends are not held up by a
  *                  device flush under way.
  *
- *    wait for role -> cut -> write blocks -> written = cut -> flush -> durable = cut
- *                      append_lock: a memcpy at most; appends go on all the while
+ *    wait for role -> cut -> wait for bytes below the cut that others are copying
+ *        -> write blocks -> written = cut -> flush -> durable = cut
+ *
+ * Appends go on all the while.
  *
  * Invariants
  *
- *  1. Only whole blocks that lie before `end` are written, from `written` on: a
- *     block handed to the device does not change, and is written once.
+ *  1. Only whole blocks whose bytes are published (append.c) are written, from
+ *     `written` on: a block handed to the device does not change, and is written once.
  *  2. `durable` is always a cut (or a checkpoint's), never the middle of a record:
  *     a MARK that named one would make a torn record after it look like damage.
  *  3. Blocks below `tail` need no writing: a checkpoint holds what they say.
@@ -35,10 +39,14 @@
 
 #include "journal/journal_internal.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/futex.h"
 #include "base/log.h"
+
+enum sync_state { SYNC_ASLEEP, SYNC_OVER, SYNC_LEADS };
 
 static lsn_t load(_Atomic lsn_t *lsn)
 {
@@ -55,6 +63,20 @@ static void fail(struct journal *journal, int err, const char *what)
 	log_error("journal: %s failed at LSN %llu: %s; nothing is logged any more", what,
 	    (unsigned long long)load(&journal->written), strerror(-err));
 	journal_wake_appenders(journal);
+}
+
+/* Sleeps until something was written.  flush_lock is held. */
+static void watch(struct journal *journal)
+{
+	journal->watchers++;
+	condition_wait(&journal->progress, &journal->flush_lock);
+	journal->watchers--;
+}
+
+static void wake_watchers(struct journal *journal)
+{
+	if (journal->watchers)
+		condition_wake_all(&journal->progress);
 }
 
 /* A run of the log wraps at the log's end at most once; in the ring it never does. */
@@ -112,6 +134,7 @@ static int write_blocks(struct journal *journal, bool is_cut, lsn_t *ret_to)
 	/* The tail first: it lies before any end read after it. */
 	from = max_of(load(&journal->tail), load(&journal->written));
 	to = is_cut ? journal_cut(journal) : round_down(journal_end(journal), BLOCK_BYTES);
+	journal_wait_published(journal, to);
 	err = write_run(journal, from, to, &count);
 	if (err)
 		fail(journal, err, "write");
@@ -124,7 +147,7 @@ static int write_blocks(struct journal *journal, bool is_cut, lsn_t *ret_to)
 		journal->writes += count;
 		journal->write_bytes += to - from;
 	}
-	condition_wake_all(&journal->progress);
+	wake_watchers(journal);
 	*ret_to = to;
 	return err;
 }
@@ -136,7 +159,7 @@ void journal_write_out(struct journal *journal, lsn_t lsn)
 	mutex_lock(&journal->flush_lock);
 	while (load(&journal->written) < lsn && !journal_error(journal)) {
 		if (journal->is_writing)
-			condition_wait(&journal->progress, &journal->flush_lock);
+			watch(journal);
 		else
 			write_blocks(journal, false, &to);
 	}
@@ -147,20 +170,64 @@ void journal_write_out(struct journal *journal, lsn_t lsn)
 static int write_cut(struct journal *journal, lsn_t *ret_to)
 {
 	while (journal->is_writing)
-		condition_wait(&journal->progress, &journal->flush_lock);
+		watch(journal);
 	if (journal_error(journal))
 		return journal_error(journal);
 	return write_blocks(journal, true, ret_to);
 }
 
-/* One flush for everyone.  Called with flush_lock, which is dropped meanwhile. */
+/* The waiter's stack may be gone as soon as it knows: a wake-up that comes later finds
+ * nobody, or somebody who looks again. */
+static void tell(struct sync_waiter *waiter, enum sync_state state)
+{
+	atomic_store_explicit(&waiter->state, state, memory_order_release);
+	futex_wake(&waiter->state, 1);
+}
+
+void journal_end_waits(struct journal *journal)
+{
+	struct sync_waiter **link = &journal->waiters;
+
+	mutex_assert_held(&journal->flush_lock);
+	while (*link) {
+		struct sync_waiter *waiter = *link;
+
+		if (waiter->lsn > journal_durable(journal) && !journal_error(journal)) {
+			link = &waiter->next;
+			continue;
+		}
+		*link = waiter->next;
+		tell(waiter, SYNC_OVER);
+	}
+}
+
+/* The oldest of those still waiting flushes next; it has the role already.  flush_lock is
+ * held. */
+static void hand_over(struct journal *journal)
+{
+	struct sync_waiter **link = &journal->waiters;
+
+	/* First of all: its flush can begin while the others are being woken. */
+	while (*link && (*link)->lsn <= journal_durable(journal))
+		link = &(*link)->next;
+	if (*link && !journal_error(journal)) {
+		struct sync_waiter *next = *link;
+
+		*link = next->next;
+		tell(next, SYNC_LEADS);
+	} else {
+		journal->is_flushing = false;
+	}
+	journal_end_waits(journal);
+}
+
+/* One flush for everyone.  Called with the role and with flush_lock, which is dropped
+ * meanwhile; the role is gone in the end. */
 static void commit(struct journal *journal)
 {
 	lsn_t to = 0;
-	int err;
+	int err = write_cut(journal, &to);
 
-	journal->is_flushing = true;
-	err = write_cut(journal, &to);
 	mutex_unlock(&journal->flush_lock);
 	if (!err) {
 		err = device_flush(journal->place.device);
@@ -173,29 +240,47 @@ static void commit(struct journal *journal)
 		if (journal_durable(journal) < to)
 			atomic_store_explicit(&journal->durable, to, memory_order_release);
 	}
-	journal->is_flushing = false;
-	condition_wake_all(&journal->progress);
+	hand_over(journal);
+}
+
+/* Sleeps until it is served or has to serve.  Called with flush_lock, held again at the
+ * end if it has to serve: true. */
+static bool wait_for_flush(struct journal *journal, lsn_t lsn)
+{
+	struct sync_waiter waiter = {.lsn = lsn};
+	struct sync_waiter **link = &journal->waiters;
+	uint32_t state;
+
+	while (*link)
+		link = &(*link)->next;
+	*link = &waiter;
+	journal->waits++;
+	mutex_unlock(&journal->flush_lock);
+	while ((state = atomic_load_explicit(&waiter.state, memory_order_acquire)) == SYNC_ASLEEP)
+		futex_wait(&waiter.state, SYNC_ASLEEP);
+	if (state == SYNC_OVER)
+		return false;
+	mutex_lock(&journal->flush_lock);
+	return true;
 }
 
 static int make_durable(struct journal *journal, lsn_t lsn)
 {
-	bool has_waited = false;
-	int err = 0;
+	bool has_role = true;
 
 	mutex_lock(&journal->flush_lock);
-	while (journal_durable(journal) < lsn && !err) {
-		if (journal->is_flushing) {
-			journal->waits += !has_waited;
-			has_waited = true;
-			condition_wait(&journal->progress, &journal->flush_lock);
-		} else if (!journal_error(journal)) {
+	if (journal_durable(journal) >= lsn || journal_error(journal)) {
+		mutex_unlock(&journal->flush_lock);
+	} else {
+		if (journal->is_flushing)
+			has_role = wait_for_flush(journal, lsn);
+		if (has_role) {
+			journal->is_flushing = true;
 			commit(journal);
+			mutex_unlock(&journal->flush_lock);
 		}
-		if (journal_durable(journal) < lsn)
-			err = journal_error(journal);
 	}
-	mutex_unlock(&journal->flush_lock);
-	return err;
+	return journal_durable(journal) >= lsn ? 0 : journal_error(journal);
 }
 
 static bool is_written(struct journal *journal, lsn_t lsn)
@@ -210,7 +295,7 @@ static int make_written(struct journal *journal, lsn_t lsn)
 	mutex_lock(&journal->flush_lock);
 	while (!is_written(journal, lsn) && !journal_error(journal)) {
 		if (journal->is_writing)
-			condition_wait(&journal->progress, &journal->flush_lock);
+			watch(journal);
 		else
 			write_blocks(journal, true, &to);
 	}
@@ -227,5 +312,9 @@ int journal_sync(struct journal *journal, lsn_t lsn, enum journal_level level)
 	ASSERT(lsn <= journal_end(journal));
 	if (level == JOURNAL_SYNC)
 		return journal_durable(journal) >= lsn ? 0 : make_durable(journal, lsn);
-	return journal->ring.is_shared ? 0 : make_written(journal, lsn);
+	if (!journal->ring.is_shared)
+		return make_written(journal, lsn);
+	/* Where another one dies in the middle of its record the log would end. */
+	journal_wait_published(journal, lsn);
+	return 0;
 }

@@ -147,18 +147,30 @@ void journal_counters(struct journal *journal, struct journal_counters *ret);
 typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
     const void *body, uint32_t body_bytes);
 
+/* The log from a checkpoint's LSN to where it ends. */
+struct journal_extent {
+	lsn_t from, end;
+	lsn_t known_durable; /* the highest LSN that any MARK names, at least from */
+};
+
+/* Shown every body while the end is being looked for. */
+typedef void (*journal_look_fn)(void *ctx, const void *body, uint32_t body_bytes);
+
 /*
- * Reads the log from @from (a checkpoint's LSN) to its end: the first record that
- * does not verify, for whatever reason.  If a record that does not verify lies
- * before an LSN that a MARK in the log says was durable, that is damage, not an
- * end: -EUCLEAN, with the LSN in @ret_end.  Bytes of a shared ring left by a dead
- * process of this boot (same UUID, @open_id) continue the log on disk.
- *
- * known_durable, as passed to the visitor, is the highest LSN that any MARK seen in
- * the whole log names, at least @from; reading therefore runs over the log twice
- * internally.  @visit may be NULL: only the end is looked for.  Nobody may append
- * meanwhile.
+ * Reads the log from @from to its end: the first record that does not verify, for
+ * whatever reason.  If a record that does not verify lies before an LSN that a MARK in
+ * the log says was durable, that is damage, not an end: -EUCLEAN, with the LSN in
+ * @ret->end.  Bytes of a shared ring left by a dead process of this boot (same UUID,
+ * @open_id) continue the log on disk.  @look may be NULL.  Nobody may append meanwhile.
  */
+int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    journal_look_fn look, void *ctx, struct journal_extent *ret);
+
+/* Shows the records of a surveyed log; may be called again. */
+int journal_visit(const struct journal_place *place, const struct journal_extent *extent,
+    uint64_t open_id, journal_visit_fn visit, void *ctx, lsn_t *ret_end);
+
+/* Both, one after the other.  @visit may be NULL: only the end is looked for. */
 int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
     journal_visit_fn visit, void *ctx, lsn_t *ret_end);
 

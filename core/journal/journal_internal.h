@@ -1,7 +1,8 @@
 /*
  * What the files of core/journal share.
  *
- *    journal.c         appending: ring, credit, cut; life
+ *    journal.c         life, state, credit
+ *    append.c          appending: places, what is published, cuts
  *    flush.c           writing out: group commit, ring full
  *    journal_format.c  the record codec; the empty log
  *    journal_reader.c  reading after a crash
@@ -24,6 +25,26 @@
 /* No journal is smaller; it holds the smallest ring. */
 #define LOG_BYTES_MIN RING_BYTES_MIN
 
+#define APPENDER_LINE 64 /* bytes of a cache line */
+#define APPENDERS 32u
+#define APPENDER_FREE UINT64_MAX
+
+/* Lowest bit of end_word: nothing was appended since the cut that ends there. */
+#define END_IS_CUT 1ull
+
+/* Where a thread may be copying a record, a cache line each. */
+struct journal_appender {
+	_Atomic lsn_t from; /* bytes below are not its; or APPENDER_FREE */
+	_Atomic uint64_t records, record_bytes; /* appended from here */
+} __attribute__((aligned(APPENDER_LINE)));
+
+/* A thread that waits for its record to be durable, on its own stack. */
+struct sync_waiter {
+	struct sync_waiter *next;
+	lsn_t lsn;
+	_Atomic uint32_t state; /* futex word: enum sync_state */
+};
+
 /*
  * LSNs only grow.  durable <= end, written <= end; set_tail may move tail (and
  * durable) past written: what a checkpoint covers need not be written any more.
@@ -36,27 +57,29 @@ struct journal {
 	struct journal_ring ring;
 
 	/* Appending. */
+	_Atomic uint64_t end_word __attribute__((aligned(APPENDER_LINE)));
+	_Atomic uint64_t credit_left __attribute__((aligned(APPENDER_LINE)));
+	_Atomic lsn_t tail __attribute__((aligned(APPENDER_LINE))); /* by one at a time */
+	_Atomic uint32_t event, sleepers; /* for those who wait for others' bytes */
+	_Atomic bool is_making_room; /* an append waits; set under append_lock */
+	_Atomic bool is_lost;	 /* after an error, ring full */
+	_Atomic bool is_starved; /* -EAGAIN, no change since; cleared under append_lock */
 	struct mutex append_lock;
 	struct condition turn;	 /* is_making_room ended */
 	struct condition credit; /* tail moved, credit came back, error */
-	_Atomic lsn_t end;	 /* stored under append_lock, after the bytes */
-	_Atomic lsn_t tail;	 /* stored under append_lock */
-	uint64_t reserved;	 /* guarded by append_lock: credit handed out */
-	bool needs_mark;	 /* guarded by append_lock: nothing since the cut */
-	bool is_making_room;	 /* guarded by append_lock: an append waits */
-	bool is_starved;	 /* guarded by append_lock: -EAGAIN, no change since */
-	bool is_stopped; /* likewise: no room will come */
-	bool is_lost;		 /* guarded by append_lock: after an error, ring full */
-	uint64_t records, record_bytes; /* guarded by append_lock */
+	bool is_stopped;	 /* guarded by append_lock: no room will come */
+	struct journal_appender appenders[APPENDERS];
 
 	/* Writing out. */
 	struct mutex flush_lock;
-	struct condition progress; /* written, durable, a role or error changed */
+	struct condition progress; /* written or a role changed, or an error came */
+	unsigned watchers;	   /* guarded by flush_lock: threads asleep on it */
 	bool is_writing;	   /* guarded by flush_lock: role, one writes blocks */
 	bool is_flushing;	   /* guarded by flush_lock: role, one commits */
+	struct sync_waiter *waiters; /* guarded by flush_lock: oldest first */
 	_Atomic lsn_t written;	   /* stored by who is_writing, under flush_lock */
 	_Atomic lsn_t durable;	   /* stored under flush_lock; always a cut or tail */
-	_Atomic int error;	   /* stored once, under flush_lock */
+	_Atomic int error;	   /* stored once */
 	uint64_t writes, write_bytes, syncs, waits; /* guarded by flush_lock */
 };
 
@@ -88,7 +111,19 @@ bool journal_record_is_plausible(const struct journal_record *record, lsn_t lsn,
 /* The whole of a plausible record is there: is it intact? */
 bool journal_record_is_intact(const struct journal_record *record, uint64_t seed);
 
-/* ---- appending (journal.c) and writing out (flush.c) ------------------------ */
+/* ---- appending (append.c, journal.c) and writing out (flush.c) ------------------------ */
+
+/* Credit for a record, and credit not needed after all. */
+uint64_t journal_credit_for(uint32_t body_bytes);
+void journal_return_credit(struct journal *journal, uint64_t bytes);
+
+/* All bytes below are whole: nobody is copying there.  And to wait until it is so. */
+lsn_t journal_published(struct journal *journal);
+void journal_wait_published(struct journal *journal, lsn_t lsn);
+
+/* Lets those go that wait for what is durable now, or for nothing after an error; called
+ * with flush_lock. */
+void journal_end_waits(struct journal *journal);
 
 /* Wakes everyone who waits for room or credit, after an error.  No lock held. */
 void journal_wake_appenders(struct journal *journal);

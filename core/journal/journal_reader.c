@@ -191,7 +191,9 @@ static void note_mark(struct reader *reader, const struct journal_record *record
 	reader->known_durable = max_of(reader->known_durable, from_le64(known));
 }
 
-static int find_end(struct reader *reader, lsn_t from, lsn_t *ret_end)
+/* The first pass.  @look (may be NULL) sees each body. */
+static int find_end(struct reader *reader, lsn_t from, journal_look_fn look, void *ctx,
+    lsn_t *ret_end)
 {
 	const struct journal_record *record;
 	lsn_t lsn = from;
@@ -199,6 +201,8 @@ static int find_end(struct reader *reader, lsn_t from, lsn_t *ret_end)
 
 	while ((err = get_record(reader, lsn, &record)) == 0) {
 		note_mark(reader, record);
+		if (look && record->type == JOURNAL_BATCH)
+			look(ctx, record + 1, from_le32(record->bytes) - RECORD_HEADER_BYTES);
 		lsn = record_end(record);
 	}
 	if (err != -ENOENT)
@@ -264,64 +268,95 @@ static int visit_records(struct reader *reader, lsn_t from, lsn_t end,
 
 /* ---- all of it ------------------------------------------------------------------ */
 
-static int read_log(struct reader *reader, lsn_t from, journal_visit_fn visit,
-    void *ctx, lsn_t *ret_end)
+static int find_true_end(struct reader *reader, lsn_t from, journal_look_fn look, void *ctx,
+    lsn_t *ret_end)
 {
-	lsn_t end;
-	int err = find_end(reader, from, &end);
+	int err = find_end(reader, from, look, ctx, ret_end);
 
 	if (!err)
-		err = scan_marks(reader, end);
-	if (err)
-		return err;
-	if (end < reader->known_durable) {
-		*ret_end = end;
-		return report_damage(reader, end);
-	}
-	if (visit)
-		return visit_records(reader, from, end, visit, ctx, ret_end);
-	*ret_end = end;
-	return 0;
+		err = scan_marks(reader, *ret_end);
+	if (!err && *ret_end < reader->known_durable)
+		err = report_damage(reader, *ret_end);
+	return err;
 }
 
-/* A ring whose bytes end before @from says nothing about what follows. */
+/* A ring that ends before @from says nothing about what follows.  How far it was filled
+ * only the records in it tell. */
 static int find_ring(struct reader *reader, lsn_t from, uint64_t open_id)
 {
 	int err = journal_ring_attach(reader->place->uuid, open_id, &reader->ring);
+	lsn_t written;
 
 	reader->ring_from = reader->limit;
 	reader->ring_to = reader->limit;
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	if (atomic_load(&reader->ring.header->published) < from)
+	written = atomic_load(&reader->ring.header->written);
+	if (written >= reader->limit || from - min_of(written, from) >= reader->ring.size)
 		return 0;
-	reader->ring_from = min_of(atomic_load(&reader->ring.header->written), reader->limit);
-	reader->ring_to = min_of(atomic_load(&reader->ring.header->published), reader->limit);
-	if (reader->ring_from == reader->ring_to)
-		return 0;
-	log_info("journal: going on from the ring in shared memory, LSN %llu to %llu",
-	    (unsigned long long)reader->ring_from, (unsigned long long)reader->ring_to);
+	reader->ring_from = written;
+	reader->ring_to = min_of(written + reader->ring.size, reader->limit);
+	log_info("journal: a ring in shared memory goes on from LSN %llu",
+	    (unsigned long long)written);
 	return 0;
 }
 
-int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
-    journal_visit_fn visit, void *ctx, lsn_t *ret_end)
+static int open_reader(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    struct reader *ret)
 {
-	struct reader reader = {
+	*ret = (struct reader){
 	    .place = place,
 	    .seed = uuid_seed(place->uuid),
 	    .limit = round_down(from, BLOCK_BYTES) + place->bytes,
 	    .known_durable = from,
 	};
-	int err;
-
-	if (!journal_place_is_sane(place) || !is_aligned(from, JOURNAL_ALIGN) ||
-	    reader.limit < from)
+	if (!journal_place_is_sane(place) || !is_aligned(from, JOURNAL_ALIGN) || ret->limit < from)
 		return -EINVAL;
-	err = find_ring(&reader, from, open_id);
+	return find_ring(ret, from, open_id);
+}
+
+static void close_reader(struct reader *reader)
+{
+	free(reader->window);
+	journal_ring_release(&reader->ring);
+}
+
+int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    journal_look_fn look, void *ctx, struct journal_extent *ret)
+{
+	struct reader reader;
+	int err = open_reader(place, from, open_id, &reader);
+
+	*ret = (struct journal_extent){.from = from};
 	if (!err)
-		err = read_log(&reader, from, visit, ctx, ret_end);
-	free(reader.window);
-	journal_ring_release(&reader.ring);
+		err = find_true_end(&reader, from, look, ctx, &ret->end);
+	ret->known_durable = reader.known_durable;
+	close_reader(&reader);
 	return err;
+}
+
+int journal_visit(const struct journal_place *place, const struct journal_extent *extent,
+    uint64_t open_id, journal_visit_fn visit, void *ctx, lsn_t *ret_end)
+{
+	struct reader reader;
+	int err = open_reader(place, extent->from, open_id, &reader);
+
+	reader.known_durable = extent->known_durable;
+	if (!err)
+		err = visit_records(&reader, extent->from, extent->end, visit, ctx, ret_end);
+	close_reader(&reader);
+	return err;
+}
+
+int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id,
+    journal_visit_fn visit, void *ctx, lsn_t *ret_end)
+{
+	struct journal_extent extent;
+	int err = journal_survey(place, from, open_id, NULL, NULL, &extent);
+
+	if (!err || err == -EUCLEAN)
+		*ret_end = extent.end;
+	if (err || !visit)
+		return err;
+	return journal_visit(place, &extent, open_id, visit, ctx, ret_end);
 }

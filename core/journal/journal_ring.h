@@ -11,13 +11,13 @@
  * name made of the volume's UUID.  There it outlives the process: the next open of
  * the same boot finds in it what the dead process had appended and not written.
  *
- *    written                published
+ *    written              end
  *     |  in the ring only    |
  *
- * Bytes from `written` to `published` are in the ring and whole, whenever the
- * process dies: an append stores its bytes first and `published` after, a write
- * moves `written` when the device has completed, and a byte is overwritten only
- * once `written` is past it.
+ * A write moves `written` when the device has completed, and a byte is overwritten only
+ * once `written` is past it.  So what was appended behind `written` is there whenever
+ * the process dies, up to the first record that was still being copied.  Where that is
+ * nothing says but the records themselves: they verify or they do not.
  */
 #ifndef HOLTFS_JOURNAL_JOURNAL_RING_H
 #define HOLTFS_JOURNAL_JOURNAL_RING_H
@@ -42,7 +42,6 @@ struct journal_ring_header {
 	uint8_t uuid[UUID_BYTES];
 	uint64_t open_id;
 	_Atomic uint64_t written;
-	_Atomic uint64_t published;
 };
 
 struct journal_ring {
@@ -52,7 +51,7 @@ struct journal_ring {
 	bool is_shared;
 };
 
-/* A fresh ring whose two LSNs are @start. */
+/* A fresh ring whose LSN is @start. */
 int journal_ring_create_private(uint32_t size, uint64_t start, struct journal_ring *ret);
 
 /*

@@ -27,7 +27,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define RING_VERSION 1u
+#define RING_VERSION 2u
 #define RING_PATH_BYTES 64
 
 static const uint8_t ring_magic[8] = {'h', 'o', 'l', 't', 'r', 'i', 'n', 'g'};
@@ -91,7 +91,6 @@ static void fill_header(struct journal_ring_header *header, uint32_t size, uint6
 	header->version = RING_VERSION;
 	header->bytes = size;
 	atomic_store_explicit(&header->written, start, memory_order_relaxed);
-	atomic_store_explicit(&header->published, start, memory_order_relaxed);
 }
 
 int journal_ring_create_private(uint32_t size, uint64_t start, struct journal_ring *ret)
@@ -184,7 +183,6 @@ static bool header_matches(const struct journal_ring *ring,
 {
 	const struct journal_ring_header *header = ring->header;
 	uint64_t written = atomic_load_explicit(&header->written, memory_order_acquire);
-	uint64_t published = atomic_load_explicit(&header->published, memory_order_acquire);
 	char boot_id[BOOT_ID_BYTES];
 
 	if (memcmp(header->magic, ring_magic, sizeof(ring_magic)) != 0 ||
@@ -195,8 +193,7 @@ static bool header_matches(const struct journal_ring *ring,
 		return false;
 	if (memcmp(header->uuid, uuid, UUID_BYTES) != 0 || header->open_id != open_id)
 		return false;
-	return is_aligned(written, BLOCK_BYTES) && is_aligned(published, JOURNAL_ALIGN) &&
-	       written <= published && published - written <= ring->size;
+	return is_aligned(written, BLOCK_BYTES);
 }
 
 int journal_ring_attach(const uint8_t uuid[UUID_BYTES], uint64_t open_id,

@@ -54,14 +54,14 @@
 #include "base/assert.h"
 #include "base/futex.h"
 
-#define EXCLUSIVE     BIT(0)
+#define EXCLUSIVE     LATCH_EXCLUSIVE
 #define WRITER_WAITS  LATCH_WRITER_WAITS
 #define SLEEPERS      BIT(2)
 #define STARVED	      LATCH_STARVED
 #define HOLDER_ONE    BIT(4)
 #define HOLDERS	      (0xfffull << 4)
 #define VERSION_ONE   BIT(16)
-#define VERSION_SHIFT 16
+#define VERSION_SHIFT LATCH_VERSION_SHIFT
 
 #define SPIN_TRIES	16
 #define STARVING_ROUNDS 8
@@ -250,13 +250,7 @@ bool pool_is_latched(struct pool *pool, uint32_t slot)
 
 bool pool_read_begin(struct pool *pool, uint32_t slot, uint64_t *ret_version)
 {
-	uint64_t word = atomic_load_explicit(&pool_slot(pool, slot)->latch,
-	    memory_order_acquire);
-
-	if (word & EXCLUSIVE)
-		return false;
-	*ret_version = word >> VERSION_SHIFT;
-	return true;
+	return slot_read_begin(pool_slot(pool, slot), ret_version);
 }
 
 bool pool_read_validate(struct pool *pool, uint32_t slot, uint64_t version)

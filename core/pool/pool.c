@@ -47,6 +47,7 @@
 #include <sys/mman.h>
 
 #include "base/assert.h"
+#include "base/counter.h"
 #include "base/futex.h"
 
 #define RUN_SLOTS	 8u
@@ -428,19 +429,18 @@ struct slot_blocks *pool_blocks(struct pool *pool, uint32_t slot)
 
 /* ---- find and latch ---------------------------------------------------- */
 
-static struct counter_shard *own_counters(struct pool *pool)
+static void count_hit(struct pool *pool)
 {
-	static _Atomic unsigned threads;
-	static _Thread_local unsigned number; /* 0: not yet given */
+	unsigned number = thread_number();
 
-	if (number == 0)
-		number = atomic_fetch_add(&threads, 1) % COUNTER_SHARDS + 1;
-	return &pool->counters[number - 1];
+	counter_add(number, &pool->counters[number].hits, 1);
 }
 
-static void count_one(_Atomic uint64_t *counter)
+static void count_miss(struct pool *pool)
 {
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+	unsigned number = thread_number();
+
+	counter_add(number, &pool->counters[number].misses, 1);
 }
 
 /*
@@ -457,12 +457,12 @@ static uint32_t latch_key(struct pool *pool, frame_key key,
 		latch(pool, slot);
 		if (pool_is_owner(pool, slot, key)) {
 			touch(pool_slot(pool, slot));
-			count_one(&own_counters(pool)->hits);
+			count_hit(pool);
 			return slot;
 		}
 		unlatch(pool, slot);
 	}
-	count_one(&own_counters(pool)->misses);
+	count_miss(pool);
 	return POOL_NO_SLOT;
 }
 
@@ -475,6 +475,27 @@ uint32_t pool_latch_key_exclusive(struct pool *pool, frame_key key)
 {
 	return latch_key(pool, key, pool_latch_exclusive,
 	    pool_unlatch_exclusive);
+}
+
+/*
+ * The version before the owner: if the owner is the key, it was so at some moment since
+ * the version was read, and what is read in between counts only if the version stays.
+ * The counting of a miss is left to the latching that follows it.
+ */
+bool pool_read_key(struct pool *pool, frame_key key, struct pool_read *ret)
+{
+	uint32_t slot = pool_find(pool, key);
+
+	if (slot == POOL_NO_SLOT)
+		return false;
+	ret->slot = slot;
+	ret->memory = pool_memory(pool, slot);
+	__builtin_prefetch(ret->memory);
+	if (!slot_read_begin(pool_slot(pool, slot), &ret->version) || !pool_is_owner(pool, slot, key))
+		return false;
+	touch(pool_slot(pool, slot));
+	count_hit(pool);
+	return true;
 }
 
 /* ---- counters ---------------------------------------------------------- */
@@ -504,7 +525,7 @@ void pool_counters(struct pool *pool, struct pool_counters *ret)
 	sum.free = sum.slots - sum.faulted;
 	for (uint32_t i = 0; i < sum.faulted; i++)
 		count_slot(pool_slot(pool, i), &sum);
-	for (unsigned i = 0; i < COUNTER_SHARDS; i++) {
+	for (unsigned i = 0; i < THREAD_NUMBERS; i++) {
 		sum.hits += atomic_load(&pool->counters[i].hits);
 		sum.misses += atomic_load(&pool->counters[i].misses);
 	}

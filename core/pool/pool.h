@@ -144,6 +144,15 @@ bool pool_is_latched_exclusive(struct pool *pool, uint32_t slot);
  * under a shared latch, so it can also be taken there and validated later.
  */
 bool pool_read_begin(struct pool *pool, uint32_t slot, uint64_t *ret_version);
+
+/* Finds the live slot of @key and begins to read it.  False: it is not live, or being
+ * changed. */
+struct pool_read {
+	uint32_t slot;
+	uint64_t version;
+	const void *memory;
+};
+bool pool_read_key(struct pool *pool, frame_key key, struct pool_read *ret);
 bool pool_read_validate(struct pool *pool, uint32_t slot, uint64_t version);
 
 /* ---- pins and state ---------------------------------------------------- */
@@ -179,7 +188,8 @@ struct pool_counters {
 	uint64_t hits, misses, evictions;
 };
 
-/* Does not disturb what it counts.  hits and misses are those of pool_latch_key_*. */
+/* Does not disturb what it counts.  hits and misses are those of pool_latch_key_* and
+ * pool_read_key. */
 void pool_counters(struct pool *pool, struct pool_counters *ret);
 
 #endif

@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 
 #include "base/bytes.h"
+#include "base/counter.h"
 #include "base/lock.h"
 
 #define POOL_CACHE_LINE 64
@@ -31,9 +32,11 @@
 #define OWNER_LEASED 1ull
 #define OWNER_LIVE   BIT(32)
 
-/* In the latch word (latch.c); here because its test waits for them. */
-#define LATCH_WRITER_WAITS BIT(1)
-#define LATCH_STARVED	   BIT(3)
+/* In the latch word (latch.c). */
+#define LATCH_EXCLUSIVE	    BIT(0)
+#define LATCH_WRITER_WAITS  BIT(1)
+#define LATCH_STARVED	    BIT(3)
+#define LATCH_VERSION_SHIFT 16
 
 /* In the pin count: released while pinned; the last unpin frees the slot. */
 #define PINS_RETIRED (1u << 31)
@@ -95,8 +98,6 @@ void frame_table_remove(struct frame_table *table, frame_key key,
 
 /* ---- the pool ---------------------------------------------------------- */
 
-#define COUNTER_SHARDS 16u
-
 /* Threads count in a line of their own, so that counting costs no traffic. */
 struct counter_shard {
 	_Atomic uint64_t hits, misses;
@@ -118,7 +119,7 @@ struct pool {
 	_Atomic uint32_t event __attribute__((aligned(POOL_CACHE_LINE)));
 
 	struct free_list free_list;
-	struct counter_shard counters[COUNTER_SHARDS];
+	struct counter_shard counters[THREAD_NUMBERS];
 	struct frame_table table;
 	struct slot slots[];
 };
@@ -126,6 +127,14 @@ struct pool {
 static inline struct slot *pool_slot(struct pool *pool, uint32_t slot)
 {
 	return &pool->slots[slot];
+}
+
+static inline bool slot_read_begin(struct slot *s, uint64_t *ret_version)
+{
+	uint64_t word = atomic_load_explicit(&s->latch, memory_order_acquire);
+
+	*ret_version = word >> LATCH_VERSION_SHIFT;
+	return !(word & LATCH_EXCLUSIVE);
 }
 
 /* Could the clock take @s if nobody latched it? */

@@ -320,8 +320,6 @@ int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_by
 	int err;
 
 	batch->tx.edit_count = 0;
-	batch->tx.failed_edit = UINT32_MAX;
-	batch->failed_move = UINT32_MAX;
 	batch->move_count = 0;
 	batch->run_count = 0;
 	/* Guards first: they look at the state before the batch. */

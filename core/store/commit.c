@@ -291,6 +291,8 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 	lsn_t end = 0;
 	int err = batch->error;
 
+	batch->tx.failed_edit = UINT32_MAX;
+	batch->failed_move = UINT32_MAX;
 	if (!err && store_is_read_only(store))
 		err = -EROFS;
 	if (!err)

@@ -8,12 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
-
-struct tree_buffer {
-	uint8_t *bytes;
-	uint32_t used, size;
-};
+#include "tree/tree.h"
 
 static inline int buffer_fit(struct tree_buffer *buffer, uint32_t bytes)
 {

@@ -1,7 +1,15 @@
 /*
  * Going from frame to frame.
  *
- * A reader holds one shared latch at a time.  It reads a crossing in the parent,
+ * A search for one value goes without latches as long as nothing gets in its way: it
+ * takes a frame's version, checks that the frame's parent has not changed, reads, and
+ * checks the version before it uses or returns anything.  Reading so, the threads of a
+ * process write to no memory that they share, and a search is as fast beside others as
+ * alone.  It is given up for the other way below after READ_TRIES, and when a frame is
+ * lacking or being changed.
+ *
+ * The other way, and that of all who need more than one value: a reader holds one
+ * shared latch at a time.  It reads a crossing in the parent,
  * notes the parent's version, lets go, latches the child and then asks whether the
  * parent still has that version.  If so, the crossing still led to this child at the
  * moment the child was latched, so what the child says is true for the key.  If not,
@@ -51,7 +59,6 @@ static int descend_once(struct tree *tree, bool in_gate, const uint8_t *key,
 	struct tree_edge edge = {.slot = POOL_NO_SLOT};
 
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
-		const struct node_crossing *crossing;
 		const void *image;
 		int err;
 
@@ -75,8 +82,7 @@ static int descend_once(struct tree *tree, bool in_gate, const uint8_t *key,
 		}
 		if (hop->path.result != IMAGE_CROSSING)
 			return 0;
-		crossing = (const void *)node_at(image, hop->path.leaf);
-		hop->frame_id = from_le64(crossing->frame_id);
+		hop->frame_id = image_crossing(image, hop->path.leaf);
 		hop->depth = hop->path.depth;
 		tree_hop_leave(tree, hop->slot, &edge);
 	}
@@ -140,21 +146,88 @@ bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_h
 	return true;
 }
 
-static int copy_value(const struct node_leaf *leaf, void *value, uint32_t capacity,
-    uint32_t *ret_bytes, uint64_t *ret_version)
-{
-	uint32_t bytes = from_le32(leaf->value_bytes);
+#define READ_TRIES 4
 
-	*ret_bytes = bytes;
+/* Copies what the search found; @err of an optimistic reader counts once validated. */
+static int copy_found(const void *image, const struct image_path *path, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
+{
+	struct image_leaf leaf;
+
+	if (path->result == IMAGE_DAMAGED)
+		return -EUCLEAN;
+	if (path->result != IMAGE_FOUND)
+		return -ENOENT;
+	if (image_leaf(image, path->leaf, &leaf) == IMAGE_DAMAGED)
+		return -EUCLEAN;
+	*ret_bytes = leaf.value_bytes;
 	if (ret_version)
-		*ret_version = from_le64(leaf->seq);
-	if (bytes > capacity)
+		*ret_version = leaf.seq;
+	if (leaf.value_bytes > capacity)
 		return -ERANGE;
-	memcpy(value, leaf->bytes + from_le16(leaf->rest_bytes), bytes);
+	if (leaf.value_bytes)
+		memcpy(value, leaf.value, leaf.value_bytes);
 	return 0;
 }
 
-int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+#ifndef SANITIZE_THREAD
+
+/* -ESTALE: disturbed.  -EAGAIN: a frame is not there, or being changed. */
+static int get_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
+{
+	uint64_t moves = atomic_load_explicit(&tree->move_count, memory_order_acquire);
+	struct pool_read parent = {.slot = POOL_NO_SLOT}, here;
+	uint64_t frame_id = tree->root_id;
+	struct image_path path = {0};
+	int err;
+
+	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
+		if (!pool_read_key(tree->pool, tree_key(frame_id), &here))
+			return -EAGAIN;
+		/* The edge still led here when this frame's version was taken. */
+		if (parent.slot != POOL_NO_SLOT &&
+		    !pool_read_validate(tree->pool, parent.slot, parent.version))
+			return -ESTALE;
+		image_find(here.memory, key, key_bytes, path.depth, &path);
+		if (path.result != IMAGE_CROSSING)
+			break;
+		frame_id = image_crossing(here.memory, path.leaf);
+		parent = here;
+	}
+	err = copy_found(here.memory, &path, value, capacity, ret_bytes, ret_version);
+	if (!pool_read_validate(tree->pool, here.slot, here.version))
+		return -ESTALE;
+	/* A subtree moved under the search: what was read may belong to another key. */
+	return moves == atomic_load_explicit(&tree->move_count, memory_order_acquire) ? err : -ESTALE;
+}
+
+static bool try_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version, int *ret_err)
+{
+	for (unsigned tries = 0; tries < READ_TRIES; tries++) {
+		*ret_err = get_unlatched(tree, key, key_bytes, value, capacity, ret_bytes, ret_version);
+		if (*ret_err == -EAGAIN)
+			return false;
+		if (*ret_err != -ESTALE)
+			return true;
+		atomic_fetch_add_explicit(&tree->counters.restarts, 1, memory_order_relaxed);
+	}
+	return false;
+}
+
+#else
+
+/* ThreadSanitizer takes every optimistic read for a race. */
+static bool try_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version, int *ret_err)
+{
+	return false;
+}
+
+#endif
+
+static int get_latched(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
     void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version,
     struct tree_need *need)
 {
@@ -164,12 +237,20 @@ int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_b
 
 	if (err)
 		return err;
-	if (hop.path.result == IMAGE_FOUND)
-		err = copy_value((const void *)node_at(tree_image(tree, hop.slot), hop.path.leaf),
-		    value, capacity, ret_bytes, ret_version);
-	else
-		err = -ENOENT;
+	err = copy_found(tree_image(tree, hop.slot), &hop.path, value, capacity, ret_bytes, ret_version);
 	pool_unlatch_shared(tree->pool, hop.slot);
 	/* A subtree moved under the search: what was read may belong to another key. */
 	return in_gate || moves == atomic_load(&tree->move_count) ? err : -EBUSY;
+}
+
+int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version,
+    struct tree_need *need)
+{
+	int err;
+
+	if (!in_gate && need->kind == TREE_NEED_NOTHING &&
+	    try_unlatched(tree, key, key_bytes, value, capacity, ret_bytes, ret_version, &err))
+		return err;
+	return get_latched(tree, in_gate, key, key_bytes, value, capacity, ret_bytes, ret_version, need);
 }

@@ -1,9 +1,12 @@
 /*
- * The radix tree within one frame image.
+ * Changes to the radix tree within one frame image, at the place where a search
+ * (search.c) has ended.
  *
- * Searching keeps the last two links above the node where it ends, because growing
- * or replacing a node changes the reference in its parent, and removing one may
- * shrink, hence move, the parent itself.
+ *    image_put, image_attach   a leaf, or a subtree of another image, comes to a key
+ *    image_erase, _detach      and goes; what is left along the key is tidied up
+ *
+ * A node that grows or shrinks moves, so the reference in its parent changes; removing
+ * one may move the parent itself.  That is why a search keeps two links.
  */
 #include "config.h"
 
@@ -13,90 +16,6 @@
 
 #include "base/assert.h"
 #include "base/cleanup.h"
-
-static uint32_t match_length(const uint8_t *a, uint32_t a_bytes, const uint8_t *b, uint32_t b_bytes)
-{
-	uint32_t end = min_of(a_bytes, b_bytes);
-	uint32_t i = 0;
-
-	while (i < end && a[i] == b[i])
-		i++;
-	return i;
-}
-
-/* ---- search -------------------------------------------------------------------- */
-
-/* The child under the node of @path for key[path->depth]; true: descend into it. */
-static bool find_child(const void *image, const uint8_t *key, uint32_t key_bytes,
-    struct image_path *path)
-{
-	const struct node_inner *inner = (const void *)node_at(image, path->node);
-	node_ref ref = inner_find(image, inner, key[path->depth]);
-	const struct node *child = node_at(image, ref);
-	const struct node_leaf *leaf = (const void *)child;
-	uint32_t rest_bytes;
-
-	path->leaf = ref;
-	if (!ref) {
-		path->result = IMAGE_NO_CHILD;
-		return false;
-	}
-	if (!child) {
-		path->result = IMAGE_DAMAGED;
-		return false;
-	}
-	if (child->type == NODE_CROSSING) {
-		path->result = IMAGE_CROSSING;
-		return false;
-	}
-	if (child->type != NODE_LEAF)
-		return true;
-	rest_bytes = from_le16(leaf->rest_bytes);
-	path->matched = match_length(leaf->bytes, rest_bytes, key + path->depth + 1,
-	    key_bytes - path->depth - 1);
-	path->result = path->matched == rest_bytes && path->depth + 1 + rest_bytes == key_bytes ?
-			   IMAGE_FOUND :
-			   IMAGE_IN_LEAF;
-	return false;
-}
-
-void image_find(const void *image, const uint8_t *key, uint32_t key_bytes,
-    uint32_t depth, struct image_path *path)
-{
-	*path = (struct image_path){.depth = depth};
-	path->node = from_le16(image_header_const(image)->root);
-	for (;;) {
-		const struct node_inner *inner = (const void *)node_at(image, path->node);
-		uint32_t prefix_bytes;
-
-		if (!inner || !node_is_inner((const void *)inner)) {
-			path->result = IMAGE_DAMAGED;
-			return;
-		}
-		prefix_bytes = from_le16(inner->prefix_bytes);
-		path->matched = match_length(inner_prefix(inner), prefix_bytes,
-		    key + path->depth, key_bytes - path->depth);
-		if (path->matched < prefix_bytes) {
-			path->result = IMAGE_IN_PREFIX;
-			return;
-		}
-		path->depth += prefix_bytes;
-		if (path->depth == key_bytes) {
-			path->leaf = from_le16(inner->terminal);
-			path->result = !path->leaf ? IMAGE_NO_TERMINAL :
-				       node_at(image, path->leaf) ? IMAGE_FOUND : IMAGE_DAMAGED;
-			return;
-		}
-		if (!find_child(image, key, key_bytes, path))
-			return;
-		path->grandparent = path->parent;
-		path->grandparent_byte = path->parent_byte;
-		path->parent = path->node;
-		path->parent_byte = key[path->depth];
-		path->node = path->leaf;
-		path->depth++;
-	}
-}
 
 /* ---- insertion ------------------------------------------------------------------ */
 

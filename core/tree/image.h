@@ -35,8 +35,25 @@ struct image_path {
 	uint32_t matched;
 };
 
+/*
+ * With a latch of the frame, or without any: then what is returned counts only if the
+ * frame has not changed meanwhile, and only numbers are safe to use, not what they lead
+ * to: image_leaf() and image_crossing() look again.  @image ends where the image does.
+ */
 void image_find(const void *image, const uint8_t *key, uint32_t key_bytes,
     uint32_t depth, struct image_path *ret);
+
+/* The value of the leaf found, inside the image whatever is written meanwhile.
+ * IMAGE_DAMAGED: there is no such leaf. */
+struct image_leaf {
+	const uint8_t *value;
+	uint32_t value_bytes;
+	uint64_t seq;
+};
+enum image_result image_leaf(const void *image, node_ref ref, struct image_leaf *ret);
+
+/* The frame that the crossing found leads to. */
+uint64_t image_crossing(const void *image, node_ref ref);
 
 /* The most bytes image_put() may take from the heap, and leave IMAGE_SLACK. */
 uint32_t image_put_room(uint32_t key_bytes, uint32_t value_bytes);

@@ -20,13 +20,6 @@
 
 #include "base/assert.h"
 
-static const uint16_t inner_base[] = {
-    [NODE_4] = offsetof(struct node_4, prefix),
-    [NODE_16] = offsetof(struct node_16, prefix),
-    [NODE_48] = offsetof(struct node_48, prefix),
-    [NODE_256] = offsetof(struct node_256, prefix),
-};
-
 static const uint16_t inner_capacity[] = {
     [NODE_4] = 4, [NODE_16] = 16, [NODE_48] = 48, [NODE_256] = 256};
 
@@ -35,60 +28,11 @@ static const uint16_t inner_capacity[] = {
 static const uint16_t inner_shrink_at[] = {
     [NODE_4] = 0, [NODE_16] = 3, [NODE_48] = 12, [NODE_256] = 37};
 
-/* ---- sizes and access ------------------------------------------------------- */
-
-uint32_t node_leaf_bytes(uint32_t rest_bytes, uint32_t value_bytes)
-{
-	return (uint32_t)round_up(sizeof(struct node_leaf) + rest_bytes + value_bytes, NODE_UNIT);
-}
-
-static uint32_t inner_bytes(unsigned type, uint32_t prefix_bytes)
-{
-	return (uint32_t)round_up(inner_base[type] + prefix_bytes, NODE_UNIT);
-}
-
-uint32_t node_bytes(const struct node *node)
-{
-	const struct node_leaf *leaf = (const void *)node;
-	const struct node_inner *inner = (const void *)node;
-
-	switch (node->type) {
-	case NODE_LEAF:
-		if (from_le32(leaf->value_bytes) > FRAME_BYTES)
-			return 0;
-		return node_leaf_bytes(from_le16(leaf->rest_bytes), from_le32(leaf->value_bytes));
-	case NODE_CROSSING:
-		return sizeof(struct node_crossing);
-	case NODE_4:
-	case NODE_16:
-	case NODE_48:
-	case NODE_256:
-		return inner_bytes(node->type, from_le16(inner->prefix_bytes));
-	default:
-		return 0;
-	}
-}
-
-const struct node *node_at(const void *image, node_ref ref)
-{
-	uint32_t offset = (uint32_t)ref * NODE_UNIT;
-	const struct node *node = (const void *)((const char *)image + offset);
-	uint32_t bytes;
-
-	if (offset < FRAME_HEADER_BYTES || offset > FRAME_BYTES - sizeof(struct node_leaf))
-		return NULL;
-	bytes = node_bytes(node);
-	return bytes && bytes <= FRAME_BYTES - offset ? node : NULL;
-}
-
-const uint8_t *inner_prefix(const struct node_inner *inner)
-{
-	return (const uint8_t *)inner + inner_base[inner->type];
-}
+/* ---- access -------------------------------------------------------------------- */
 
 static uint8_t *inner_prefix_mutable(struct node_inner *inner)
 {
-	return (uint8_t *)inner + inner_base[inner->type];
+	return (uint8_t *)inner_prefix(inner);
 }
 
 /* Sorted bytes and references of a node4 or node16. */
@@ -123,7 +67,8 @@ static unsigned sorted_rank(const struct node_inner *inner, uint8_t byte)
 		unsigned mask = (unsigned)_mm_movemask_epi8(
 		    _mm_cmpeq_epi8(_mm_min_epu8(have, want), have));
 
-		return (unsigned)__builtin_popcount(mask & ((1u << count) - 1));
+		mask &= (1u << count) - 1;
+		return mask ? 32 - (unsigned)__builtin_clz(mask) : 0;
 	}
 #endif
 	while (rank < count && bytes[rank] <= byte)

@@ -28,12 +28,68 @@ static inline const struct frame_header *image_header_const(const void *image)
 	return image;
 }
 
+/* Bytes of an inner node before its prefix; 0: @type is no inner node's. */
+static inline uint32_t inner_base_bytes(unsigned type)
+{
+	switch (type) {
+	case NODE_4:
+		return offsetof(struct node_4, prefix);
+	case NODE_16:
+		return offsetof(struct node_16, prefix);
+	case NODE_48:
+		return offsetof(struct node_48, prefix);
+	case NODE_256:
+		return offsetof(struct node_256, prefix);
+	default:
+		return 0;
+	}
+}
+
+static inline uint32_t inner_bytes(unsigned type, uint32_t prefix_bytes)
+{
+	return (uint32_t)round_up(inner_base_bytes(type) + prefix_bytes, NODE_UNIT);
+}
+
+static inline uint32_t node_leaf_bytes(uint32_t rest_bytes, uint32_t value_bytes)
+{
+	return (uint32_t)round_up(sizeof(struct node_leaf) + rest_bytes + value_bytes, NODE_UNIT);
+}
+
 /* Bytes a node takes, a multiple of 8; 0 if its type is none. */
-uint32_t node_bytes(const struct node *node);
-uint32_t node_leaf_bytes(uint32_t rest_bytes, uint32_t value_bytes);
+static inline uint32_t node_bytes(const struct node *node)
+{
+	const struct node_leaf *leaf = (const void *)node;
+	const struct node_inner *inner = (const void *)node;
+
+	switch (node->type) {
+	case NODE_LEAF:
+		if (from_le32(leaf->value_bytes) > FRAME_BYTES)
+			return 0;
+		return node_leaf_bytes(from_le16(leaf->rest_bytes), from_le32(leaf->value_bytes));
+	case NODE_CROSSING:
+		return sizeof(struct node_crossing);
+	case NODE_4:
+	case NODE_16:
+	case NODE_48:
+	case NODE_256:
+		return inner_bytes(node->type, from_le16(inner->prefix_bytes));
+	default:
+		return 0;
+	}
+}
 
 /* The node at @ref, or NULL: out of the image, of no known type, or too long. */
-const struct node *node_at(const void *image, node_ref ref);
+static inline const struct node *node_at(const void *image, node_ref ref)
+{
+	uint32_t offset = (uint32_t)ref * NODE_UNIT;
+	const struct node *node = (const void *)((const char *)image + offset);
+	uint32_t bytes;
+
+	if (offset < FRAME_HEADER_BYTES || offset > FRAME_BYTES - sizeof(struct node_leaf))
+		return NULL;
+	bytes = node_bytes(node);
+	return bytes && bytes <= FRAME_BYTES - offset ? node : NULL;
+}
 
 static inline struct node *node_at_mutable(void *image, node_ref ref)
 {
@@ -45,7 +101,10 @@ static inline bool node_is_inner(const struct node *node)
 	return node->type >= NODE_4 && node->type <= NODE_256;
 }
 
-const uint8_t *inner_prefix(const struct node_inner *inner);
+static inline const uint8_t *inner_prefix(const struct node_inner *inner)
+{
+	return (const uint8_t *)inner + inner_base_bytes(inner->type);
+}
 
 /* ---- entries of an inner node ---------------------------------------------- */
 

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/cleanup.h"
+#include "base/counter.h"
 #include "base/futex.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -492,6 +493,51 @@ static void add_lock_tests(Suite *suite)
 	suite_add_tcase(suite, tc);
 }
 
+/* ---- counting ----------------------------------------------------------- */
+
+#define COUNTING_THREADS (THREAD_NUMBERS + 10)
+
+struct count {
+	_Atomic uint64_t lines[THREAD_NUMBERS];
+	_Atomic uint32_t owners[THREAD_NUMBERS];
+	pthread_barrier_t all_have_numbers;
+};
+
+static void *count_alone(void *ctx)
+{
+	struct count *count = ctx;
+	unsigned number = thread_number();
+
+	atomic_fetch_add(&count->owners[number], 1);
+	pthread_barrier_wait(&count->all_have_numbers);
+	for (unsigned i = 0; i < ROUNDS; i++)
+		counter_add(number, &count->lines[thread_number()], 1);
+	pthread_barrier_wait(&count->all_have_numbers);
+	return NULL;
+}
+
+/* More threads than there are numbers, twice: the second time with given-back ones. */
+START_TEST(counters_lose_nothing_and_numbers_come_back)
+{
+	struct count count = {0};
+	pthread_t threads[COUNTING_THREADS];
+	uint64_t sum = 0;
+
+	pthread_barrier_init(&count.all_have_numbers, NULL, COUNTING_THREADS);
+	for (unsigned round = 1; round <= 2; round++) {
+		for (unsigned i = 0; i < COUNTING_THREADS; i++)
+			ck_ok(pthread_create(&threads[i], NULL, count_alone, &count));
+		for (unsigned i = 0; i < COUNTING_THREADS; i++)
+			ck_ok(pthread_join(threads[i], NULL));
+		for (unsigned i = 0; i < THREAD_NUMBER_SHARED; i++)
+			ck_assert_uint_eq(atomic_load(&count.owners[i]), round);
+	}
+	for (unsigned i = 0; i < THREAD_NUMBERS; i++)
+		sum += atomic_load(&count.lines[i]);
+	ck_assert_uint_eq(sum, 2ull * COUNTING_THREADS * ROUNDS);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("base");
@@ -504,6 +550,7 @@ int main(void)
 	tcase_add_test(tc, checksum_depends_on_every_bit_and_on_the_seed);
 	tcase_add_test(tc, checksum_on_disk_is_xxh3);
 	tcase_add_test(tc, stolen_things_are_not_cleaned_up);
+	tcase_add_test(tc, counters_lose_nothing_and_numbers_come_back);
 	tcase_add_test(tc, log_lines_are_bounded_and_dropped_without_a_sink);
 	suite_add_tcase(suite, tc);
 	return support_run(suite);

@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/lock.h"
+#include "journal/journal_internal.h"
 #include "tests/support/support.h"
 #include "tests/unit/journal_model.h"
 
@@ -58,6 +59,70 @@ static void teardown(void)
 
 /* Appends pass it shared, checkpoints exclusively; NULL: no checkpoints. */
 static struct gate *gate;
+
+/* ---- bytes being copied -------------------------------------------------------------- */
+
+struct waiting {
+	struct journal *journal;
+	lsn_t lsn;
+	enum journal_level level;
+	_Atomic bool is_over;
+};
+
+static void *wait_for_level(void *ctx)
+{
+	struct waiting *waiting = ctx;
+
+	ck_ok(journal_sync(waiting->journal, waiting->lsn, waiting->level));
+	atomic_store(&waiting->is_over, true);
+	return NULL;
+}
+
+/* Somebody is in the middle of copying a record when another one, behind it, is whole. */
+static void expect_wait(struct model *with, enum journal_level level)
+{
+	struct journal_appender *stuck = &with->journal->appenders[APPENDERS - 1];
+	struct waiting waiting = {.journal = with->journal, .level = level};
+	struct journal_counters counters;
+	pthread_t thread;
+
+	waiting.lsn = model_append(with).end;
+	atomic_store(&stuck->from, model_append(with).lsn);
+	ck_assert_uint_eq(journal_published(with->journal), waiting.lsn);
+	waiting.lsn = model_append(with).end;
+	ck_assert_uint_lt(journal_published(with->journal), waiting.lsn);
+	ck_ok(pthread_create(&thread, NULL, wait_for_level, &waiting));
+	usleep(20000);
+	ck_assert(!atomic_load(&waiting.is_over));
+	journal_counters(with->journal, &counters);
+	ck_assert_uint_eq(counters.writes, 0);
+	/* It finishes, and the next one to do so wakes those who wait. */
+	atomic_store(&stuck->from, APPENDER_FREE);
+	model_append(with);
+	ck_ok(pthread_join(thread, NULL));
+	ck_assert_uint_ge(journal_published(with->journal), waiting.lsn);
+}
+
+START_TEST(journal_sync_waits_for_bytes_that_others_copy)
+{
+	expect_wait(&model, JOURNAL_SYNC);
+	ck_assert_uint_ge(journal_durable(model.journal), model.journal->tail);
+}
+END_TEST
+
+START_TEST(journal_process_level_waits_for_bytes_that_others_copy)
+{
+	struct model shared;
+	struct device *device;
+
+	ck_ok(device_open_memory(16u << 20, &device));
+	model_open_shared(&shared, device, LOG_BYTES, 0);
+	ck_assert(journal_is_shared(shared.journal));
+	expect_wait(&shared, JOURNAL_PROCESS);
+	model_close(&shared, true);
+	device_close(device);
+}
+END_TEST
 
 /* ---- group commit ---------------------------------------------------------------- */
 
@@ -325,6 +390,8 @@ TCase *thread_tests(void)
 
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_set_timeout(tests, 60);
+	tcase_add_test(tests, journal_sync_waits_for_bytes_that_others_copy);
+	tcase_add_test(tests, journal_process_level_waits_for_bytes_that_others_copy);
 	tcase_add_test(tests, journal_one_flush_serves_all_that_wait);
 	tcase_add_test(tests, journal_appends_pass_a_flush_under_way);
 	tcase_add_test(tests, journal_threads_and_checkpoints_live_together);
