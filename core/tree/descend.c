@@ -195,6 +195,9 @@ static int get_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_byt
 		frame_id = image_crossing(here.memory, path.leaf);
 		parent = here;
 	}
+	/* Frames in a circle: the other way says so. */
+	if (path.result == IMAGE_CROSSING)
+		return -EAGAIN;
 	err = copy_found(here.memory, &path, value, capacity, ret_bytes, ret_version);
 	if (!pool_read_validate(tree->pool, here.slot, here.version))
 		return -ESTALE;
