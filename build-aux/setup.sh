@@ -48,7 +48,7 @@ build_needs=(
   git=git ld=binutils objcopy=binutils cp=coreutils find=findutils
   pc:fuse3=libfuse3-dev pc:liburing=liburing-dev pc:libxxhash=libxxhash-dev
   pc:liburcu-memb=liburcu-dev pc:liburcu-cds=liburcu-dev pc:blkid=libblkid-dev
-  pc:uuid=uuid-dev pc:mount=libmount-dev pc:check=check
+  pc:uuid=uuid-dev pc:mount=libmount-dev pc:jansson=libjansson-dev pc:check=check
   fusermount3=fuse3 mountpoint=util-linux diff=diffutils
 )
 

@@ -11,7 +11,7 @@ for program in mkfs.holtfs fsck.holtfs mount.holtfs; do
   done
 done
 
-for command in "mkfs.holtfs --help:1" "fsck.holtfs --help:8" "mount.holtfs --help:2"; do
+for command in "holtctl --help:1" "mkfs.holtfs --help:1" "fsck.holtfs --help:8" "mount.holtfs --help:2"; do
   got=0
   # The command is split into words on purpose.
   # shellcheck disable=SC2086

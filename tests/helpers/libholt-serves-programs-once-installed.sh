@@ -58,8 +58,8 @@ note "C"
 expect_program env LD_LIBRARY_PATH="$library_dir" ./program
 
 note "C, static"
-PKG_CONFIG_SYSROOT_DIR='' pkg-config --libs --static liburing libxxhash >private
-read -ra private <private
+PKG_CONFIG_SYSROOT_DIR='' pkg-config --libs --static liburing libxxhash >private-libraries
+read -ra private <private-libraries
 "${compiler[@]}" "${compile[@]}" -o program-static program.c "$library_dir/libholt.a" "${private[@]}" -pthread
 expect_program ./program-static
 
