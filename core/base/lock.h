@@ -23,6 +23,7 @@ enum lock_rank {
 	RANK_INODE,	  /* core/fs: one inode; directories from the root down, then others */
 	RANK_FS_TABLE,	  /* core/fs: inode table changes */
 	RANK_SEGMENT,	  /* core/fs: open segments */
+	RANK_ERASE,	  /* core/store: one step of erasing dropped keys at a time */
 	RANK_HOLD,	  /* core/store: one batch at a time loads frames while it keeps some */
 	RANK_SPARES,	  /* core/store: one thread at a time collects spare slots */
 	RANK_CHECKPOINT,  /* core/store: one checkpoint at a time */

@@ -72,6 +72,7 @@ struct check {
 	/* check_space.c */
 	struct number_set named; /* blocks */
 	bool is_naming_incomplete; /* something that names blocks could not be read */
+	bool is_internal_damaged; /* a frame of the internal tree was left out */
 
 	struct files *files;
 	struct data_queue *data;

@@ -31,6 +31,9 @@
  * folded away since the checkpoint (the store lists them).  Others are a leak, since
  * everything the tree has is reached without them.  If a frame was left out they
  * probably hang below it, and are none.
+ *
+ * The internal tree, of dropped prefixes that are still being erased, is walked in the
+ * same way; its keys are nobody's any more.
  */
 #include "config.h"
 
@@ -80,6 +83,7 @@ struct tree_walk {
 	struct bytes last; /* the last leaf's key */
 	struct bytes item_key; /* while items are collected: the one before */
 	bool has_last;
+	bool is_internal; /* the tree of dropped prefixes: its keys are nobody's */
 };
 
 /* ---- gaps ----------------------------------------------------------------------- */
@@ -124,6 +128,16 @@ static int add_gap(struct check *check, const struct bytes *path, const struct f
 	    .hi = level->hi,
 	};
 	check->is_naming_incomplete = true;
+	return 0;
+}
+
+/* A frame is left out.  What was dropped leaves no gap among the keys. */
+static int leave_out(struct tree_walk *walk, const struct frame_level *level)
+{
+	if (!walk->is_internal)
+		return add_gap(walk->check, &walk->path, level);
+	walk->check->is_naming_incomplete = true;
+	walk->check->is_internal_damaged = true;
 	return 0;
 }
 
@@ -390,7 +404,7 @@ static int push(struct tree_walk *walk, uint64_t frame_id, uint8_t lo, uint8_t h
 	    .frame_id = frame_id, .base_bytes = walk->path.count, .lo = lo, .hi = hi};
 	err = load(walk, level);
 	if (err == -EUCLEAN)
-		return add_gap(walk->check, &walk->path, level);
+		return leave_out(walk, level);
 	if (err)
 		return err;
 	count_frame(walk->check, level);
@@ -412,7 +426,7 @@ static int follow_crossing(struct tree_walk *walk, uint64_t from, const struct n
 	if (frame_id == 0 || frame_id >= MAP_ENTRIES_MAX) {
 		report_damage(check, "tree frame %llu: a crossing names frame %llu, which cannot be",
 		    (ull)from, (ull)frame_id);
-		return add_gap(check, &walk->path, &range);
+		return leave_out(walk, &range);
 	}
 	err = number_set_add(&check->frames, frame_id, &was_named);
 	if (err)
@@ -420,7 +434,7 @@ static int follow_crossing(struct tree_walk *walk, uint64_t from, const struct n
 	if (was_named) {
 		report_damage(check, "tree frame %llu: named by two crossings, the second in frame %llu",
 		    (ull)frame_id, (ull)from);
-		return add_gap(check, &walk->path, &range);
+		return leave_out(walk, &range);
 	}
 	return push(walk, frame_id, crossing->lo, crossing->hi);
 }
@@ -440,14 +454,14 @@ static int take_leaf(struct tree_walk *walk, uint64_t frame_id, const struct nod
 	char text[PATH_TEXT];
 	int err;
 
-	check->totals.keys++;
+	check->totals.keys += !walk->is_internal;
 	if (walk->has_last && !is_ascending(&walk->last, key)) {
 		describe_key(key->at, key->count, text);
 		report_damage(check, "tree frame %llu: key %s is out of order", (ull)frame_id, text);
 	}
 	walk->has_last = true;
 	err = bytes_set(&walk->last, 0, key->at, key->count);
-	if (err || check->options.is_store_only)
+	if (err || check->options.is_store_only || walk->is_internal)
 		return err;
 	return files_key(check, key->at, key->count, leaf->bytes + from_le16(leaf->rest_bytes), value_bytes);
 }
@@ -463,7 +477,7 @@ static int step(struct tree_walk *walk)
 		err = load(walk, level);
 		if (err == -EUCLEAN) {
 			/* It was good before: the device gives way. */
-			err = add_gap(walk->check, &walk->path, level);
+			err = leave_out(walk, level);
 			walk->level_count--;
 		}
 		return err;
@@ -483,10 +497,9 @@ static int step(struct tree_walk *walk)
 				   take_leaf(walk, level->frame_id, node);
 }
 
-static int walk_from_root(struct check *check)
+static int walk_from_root(struct check *check, uint64_t root, bool is_internal)
 {
-	struct tree_walk walk = {.check = check};
-	uint64_t root = from_le64(check->superblock.user_root);
+	struct tree_walk walk = {.check = check, .is_internal = is_internal};
 	bool was_named;
 	int err = number_set_add(&check->frames, root, &was_named);
 
@@ -532,7 +545,7 @@ static int look_at_rest(void *ctx, uint64_t frame_id, const struct manifest_plac
 	if (number_set_has(&check->frames, frame_id) || number_set_has(&walk->dropped, frame_id))
 		return 0;
 	walk->unnamed++;
-	if (check->gap_count == 0) {
+	if (check->gap_count == 0 && !check->is_internal_damaged) {
 		report_leak(check, "tree frame %llu at disk frame %llu: no crossing names it",
 		    (ull)frame_id, (ull)place->disk_frame);
 		return 0;
@@ -559,8 +572,11 @@ static int walk_rest(struct check *check)
 
 int check_tree(struct check *check)
 {
-	int err = walk_from_root(check);
+	uint64_t internal_root = store_internal_root(check->store);
+	int err = walk_from_root(check, from_le64(check->superblock.user_root), false);
 
+	if (!err && internal_root)
+		err = walk_from_root(check, internal_root, true);
 	if (!err)
 		err = walk_rest(check);
 	if (check->totals.tree_frames)

@@ -20,6 +20,7 @@ int store_batch_create(struct store *store, struct store_batch **ret)
 	if (!batch)
 		return -ENOMEM;
 	batch->store = store;
+	batch->failed_guard = UINT32_MAX;
 	*ret = batch;
 	return 0;
 }
@@ -35,7 +36,7 @@ void store_batch_reset(struct store_batch *batch)
 
 uint32_t store_batch_failed_guard(const struct store_batch *batch)
 {
-	return batch->tx.failed_edit;
+	return batch->failed_guard;
 }
 
 void store_batch_require_sources(struct store_batch *batch)
@@ -61,6 +62,9 @@ void store_batch_destroy(struct store_batch *batch)
 	free(batch->guards);
 	free(batch->tx.edits);
 	free(batch->runs);
+	free(batch->prefix_guards);
+	free(batch->taken.bytes);
+	free(batch->taken.ends);
 	free(batch);
 }
 
@@ -165,6 +169,33 @@ void store_batch_require_version(struct store_batch *batch, const void *key,
 		add_op(batch, true, TREE_REQUIRE_VERSION, key, key_bytes, &version, sizeof(version));
 }
 
+void store_batch_require_prefix_empty(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes)
+{
+	if (key_is_possible(batch, prefix_bytes))
+		add_op(batch, true, GUARD_PREFIX_EMPTY, prefix, prefix_bytes, NULL, 0);
+}
+
+void store_batch_require_prefix_present(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes)
+{
+	if (key_is_possible(batch, prefix_bytes))
+		add_op(batch, true, GUARD_PREFIX_PRESENT, prefix, prefix_bytes, NULL, 0);
+}
+
+void store_batch_drop_prefix(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes)
+{
+	static const uint8_t number[sizeof(uint64_t)]; /* given when it is applied */
+
+	if (key_is_legal(batch, prefix_bytes))
+		add_op(batch, false, RECORD_DROP_PREFIX, prefix, prefix_bytes, number, sizeof(number));
+}
+
+void batch_erase_dropped(struct store_batch *batch, uint32_t count)
+{
+	le32 key = to_le32(count);
+
+	add_op(batch, false, RECORD_ERASE_DROPPED, &key, sizeof(key), NULL, 0);
+}
+
 void store_batch_move_prefix(struct store_batch *batch, const void *src,
     uint32_t src_bytes, const void *dst, uint32_t dst_bytes)
 {
@@ -198,7 +229,7 @@ void store_batch_free_blocks(struct store_batch *batch, uint64_t block, uint32_t
 
 /* ---- parsing ------------------------------------------------------------------- */
 
-static int add_edit(struct store_batch *batch, struct tree_edit edit)
+int batch_add_edit(struct store_batch *batch, struct tree_edit edit)
 {
 	int err = fit((void **)&batch->tx.edits, &batch->edit_size, batch->tx.edit_count + 1,
 	    sizeof(edit));
@@ -234,9 +265,14 @@ static int add_run(struct store_batch *batch, const struct record_op *op, const 
 static int add_move(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
     const uint8_t *value)
 {
+	bool is_drop = op->type == RECORD_DROP_PREFIX;
+
 	if (batch->move_count == BATCH_MOVES_MAX)
 		return -E2BIG;
+	if (is_drop && from_le32(op->value_bytes) != sizeof(uint64_t))
+		return -EUCLEAN;
 	batch->moves[batch->move_count++] = (struct tree_move){
+	    .dst_tree = is_drop ? &batch->store->internal : NULL,
 	    .src = key,
 	    .src_bytes = from_le32(op->key_bytes),
 	    .dst = value,
@@ -245,6 +281,17 @@ static int add_move(struct store_batch *batch, const struct record_op *op, const
 	    .dst_slot = POOL_NO_SLOT,
 	};
 	return 0;
+}
+
+static int add_erase(struct store_batch *batch, const struct record_op *op, const uint8_t *key)
+{
+	le32 count;
+
+	if (from_le32(op->key_bytes) != sizeof(count) || batch->erase_count)
+		return -EUCLEAN;
+	memcpy(&count, key, sizeof(count));
+	batch->erase_count = from_le32(count);
+	return batch->erase_count ? 0 : -EUCLEAN;
 }
 
 static int add_parsed(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
@@ -265,8 +312,11 @@ static int add_parsed(struct store_batch *batch, const struct record_op *op, con
 		if (!edit.key_bytes || edit.value_bytes > STORE_VALUE_MAX ||
 		    (op->type == RECORD_PUT && edit.key_bytes > STORE_KEY_MAX))
 			return -EUCLEAN;
-		return add_edit(batch, edit);
+		return batch_add_edit(batch, edit);
+	case RECORD_ERASE_DROPPED:
+		return add_erase(batch, op, key);
 	case RECORD_MOVE_PREFIX:
+	case RECORD_DROP_PREFIX:
 		return add_move(batch, op, key, value);
 	case RECORD_USE_BLOCKS:
 	case RECORD_FREE_BLOCKS:
@@ -274,6 +324,22 @@ static int add_parsed(struct store_batch *batch, const struct record_op *op, con
 	default:
 		return -EUCLEAN;
 	}
+}
+
+static int add_prefix_guard(struct store_batch *batch, const struct record_op *op, const uint8_t *key)
+{
+	struct prefix_guard guard = {
+	    .prefix = key,
+	    .prefix_bytes = from_le32(op->key_bytes),
+	    .number = batch->tx.edit_count + batch->prefix_guard_count,
+	    .is_present = op->type == GUARD_PREFIX_PRESENT,
+	};
+	int err = fit((void **)&batch->prefix_guards, &batch->prefix_guard_size,
+	    batch->prefix_guard_count + 1, sizeof(guard));
+
+	if (!err)
+		batch->prefix_guards[batch->prefix_guard_count++] = guard;
+	return err;
 }
 
 static int add_guard(struct store_batch *batch, const struct record_op *op, const uint8_t *key,
@@ -285,9 +351,11 @@ static int add_guard(struct store_batch *batch, const struct record_op *op, cons
 	    .key_bytes = from_le32(op->key_bytes),
 	};
 
+	if (op->type == GUARD_PREFIX_EMPTY || op->type == GUARD_PREFIX_PRESENT)
+		return add_prefix_guard(batch, op, key);
 	if (edit.kind == TREE_REQUIRE_VERSION)
 		memcpy(&edit.version, value, sizeof(edit.version));
-	return add_edit(batch, edit);
+	return batch_add_edit(batch, edit);
 }
 
 static int parse_ops(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes, bool are_guards)
@@ -317,12 +385,23 @@ static int parse_ops(struct store_batch *batch, const uint8_t *body, uint32_t bo
 
 int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes)
 {
+	uint32_t guards;
 	int err;
 
+	batch->tree = &batch->store->tree;
 	batch->tx.edit_count = 0;
+	batch->prefix_guard_count = 0;
+	batch->erase_count = 0;
 	batch->move_count = 0;
 	batch->run_count = 0;
 	/* Guards first: they look at the state before the batch. */
 	err = parse_ops(batch, batch->guards, batch->guard_bytes, true);
-	return err ? err : parse_ops(batch, body, body_bytes, false);
+	guards = batch->tx.edit_count;
+	if (!err)
+		err = parse_ops(batch, body, body_bytes, false);
+	if (err || !batch->erase_count)
+		return err;
+	/* The erasing of dropped keys comes alone, but for blocks that it frees. */
+	batch->tree = &batch->store->internal;
+	return guards || batch->tx.edit_count || batch->move_count ? -EUCLEAN : 0;
 }

@@ -47,7 +47,7 @@ struct checkpoint {
 	struct store *store;
 	lsn_t lsn;
 	uint64_t epoch; /* of the images it writes */
-	uint64_t frame_id_end;
+	uint64_t frame_id_end, internal_root;
 	struct dirty_frame *frames;
 	uint32_t frame_count;
 	struct id_list dropped;
@@ -115,6 +115,8 @@ static int begin(struct checkpoint *checkpoint)
 	checkpoint->epoch = store->tree.epoch++;
 	atomic_store(&store->cut_lsn, checkpoint->lsn);
 	checkpoint->copies_before = atomic_load(&store->tree.counters.cow_copies);
+	store->internal.epoch = store->tree.epoch;
+	checkpoint->internal_root = store->internal.root_id;
 	take_lists(checkpoint);
 	space_freeze(store->space);
 	atomic_store(&store->pending_bytes, 0);
@@ -312,6 +314,7 @@ static int write_image(struct checkpoint *checkpoint, bool is_final)
 		err = device_flush(store->device);
 	superblock.checkpoint_lsn = to_le64(checkpoint->lsn);
 	superblock.frame_id_end = to_le64(checkpoint->frame_id_end);
+	superblock.internal_root = to_le64(checkpoint->internal_root);
 	superblock.flags = to_le64(is_final ? SUPERBLOCK_CLEAN : 0);
 	if (!err)
 		err = superblock_store(store->device, &superblock);

@@ -76,6 +76,8 @@ static void run_moves(struct store *store, struct store_batch *batch)
 	for (uint32_t i = 0; i < batch->move_count; i++) {
 		if (!batch->moves[i].cutting)
 			continue;
+		if (batch->moves[i].dst_tree)
+			drop_note(store, &batch->moves[i]);
 		tree_move_tidy(&store->tree, &batch->moves[i]);
 		tree_move_end(&store->tree, &batch->moves[i]);
 	}
@@ -107,19 +109,44 @@ static int pass_shared(struct store *store, struct store_batch *batch, lsn_t rep
 	int err;
 
 	batch->tx.has_moves = false;
-	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+	err = tree_tx_latch(batch->tree, &batch->tx, &batch->spares, need);
 
 	if (!err) {
 		lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
 
-		tree_tx_apply(&store->tree, &batch->tx, lsn);
+		tree_tx_apply(batch->tree, &batch->tx, lsn);
 		apply_runs(store, batch);
-		tree_tx_end(&store->tree, &batch->tx);
+		tree_tx_end(batch->tree, &batch->tx);
+	} else {
+		batch->failed_guard = batch->tx.failed_edit;
 	}
 	if (err == -EAGAIN)
 		err = store_check_need(store, need);
 	gate_leave_shared(store->gate, ticket);
 	return err;
+}
+
+/* Latches the edits' frames and checks all guards, of which the first that does not hold
+ * counts. */
+static int check_guards(struct store *store, struct store_batch *batch, struct tree_need *need)
+{
+	uint32_t failed, edit_failed = UINT32_MAX;
+	int err, prefix_error;
+
+	err = batch_check_prefixes(store, batch, &failed, &prefix_error, need);
+	if (err)
+		return err;
+	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+	if (err && batch->tx.failed_edit != UINT32_MAX)
+		edit_failed = batch_guard_number(batch, batch->tx.failed_edit);
+	else if (err)
+		return err;
+	batch->failed_guard = min_of(failed, edit_failed);
+	if (failed > edit_failed || failed == UINT32_MAX)
+		return err;
+	if (!err)
+		tree_tx_end(&store->tree, &batch->tx);
+	return prefix_error;
 }
 
 static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
@@ -129,10 +156,12 @@ static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t 
 
 	batch->tx.has_moves = true;
 	gate_enter_exclusive(store->gate);
-	err = tree_tx_latch(&store->tree, &batch->tx, &batch->spares, need);
+	err = check_guards(store, batch, need);
 	if (!err) {
 		/* The moves look for themselves, at frames that may be the same. */
 		tree_tx_unlatch(&store->tree, &batch->tx);
+		if (store->eraser)
+			drop_number_moves(store, batch);
 		err = check_moves(store, batch, need);
 		if (!err) {
 			lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
@@ -178,15 +207,28 @@ static void let_frames_go(struct store *store, struct store_batch *batch)
 	mutex_unlock(&store->hold_mutex);
 }
 
+static bool has_drops(const struct store_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->move_count; i++)
+		if (batch->moves[i].dst_tree)
+			return true;
+	return false;
+}
+
 /* After an edit that saw its frame empty or thin; later ones of the batch may have filled
  * or folded it, which store_shrink() finds out. */
 static void fold_thin_frames(struct store *store, struct store_batch *batch)
 {
 	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
 		const struct tree_edit *edit = &batch->tx.edits[i];
+		int err;
 
-		if (edit->wants_shrink)
-			store_shrink(store, edit->key, edit->key_bytes, &batch->spares);
+		if (!edit->wants_shrink)
+			continue;
+		err = store_shrink(store, batch->tree, edit->key, edit->key_bytes, &batch->spares);
+		/* Nobody comes this way again, where everything goes: worth a checkpoint. */
+		if (err && batch->erase_count && store_run_checkpoint(store, false) == 0)
+			store_shrink(store, batch->tree, edit->key, edit->key_bytes, &batch->spares);
 	}
 }
 
@@ -194,13 +236,17 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
     lsn_t *ret_end)
 {
 	uint32_t loads = 0;
-	int err;
+	int err = 0;
 
+	if (has_drops(batch))
+		err = drop_prepare(store);
+	if (err)
+		return err;
 	for (;;) {
 		struct tree_need need = {0};
 
 		batch->spares.places = store_promise_left();
-		if (batch->move_count)
+		if (batch->move_count || batch->prefix_guard_count)
 			err = pass_exclusive(store, batch, replay_lsn, ret_end, &need);
 		else
 			err = pass_shared(store, batch, replay_lsn, ret_end, &need);
@@ -213,7 +259,7 @@ static int apply_with_room(struct store *store, struct store_batch *batch, lsn_t
 			break;
 	}
 	let_frames_go(store, batch);
-	if (!err && !store->options.no_merge)
+	if (!err && (!store->options.no_merge || batch->erase_count))
 		fold_thin_frames(store, batch);
 	store_return_spares(store, &batch->spares);
 	return err;
@@ -246,7 +292,7 @@ static bool is_freeing(const struct store_batch *batch)
 	for (uint32_t i = 0; i < batch->run_count; i++)
 		if (!batch->runs[i].is_use)
 			return true;
-	return false;
+	return has_drops(batch);
 }
 
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end)
@@ -277,6 +323,8 @@ static void count_commit(struct store *store, const struct store_batch *batch)
 {
 	uint64_t puts = 0, deletes = 0;
 
+	if (batch->erase_count)
+		return;
 	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
 		puts += batch->tx.edits[i].kind == TREE_PUT;
 		deletes += batch->tx.edits[i].kind == TREE_ERASE;
@@ -291,7 +339,7 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 	lsn_t end = 0;
 	int err = batch->error;
 
-	batch->tx.failed_edit = UINT32_MAX;
+	batch->tx.failed_edit = batch->failed_guard = UINT32_MAX;
 	batch->failed_move = UINT32_MAX;
 	if (!err && store_is_read_only(store))
 		err = -EROFS;
@@ -299,17 +347,24 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 		err = batch_parse(batch, batch->body, batch->body_bytes);
 	if (!err && store->is_memory && batch->run_count)
 		err = -EINVAL;
+	if (!err && batch->erase_count)
+		err = drop_add_edits(batch);
 	if (!err)
 		err = store_throttle(store);
-	if (!err)
+	if (err)
+		return err;
+	do {
 		err = commit_logged(store, batch, &end);
-	if (err == -EEXIST || err == -ENOENT || err == -ESTALE)
+	} while (err == -ENOSPC && !batch->erase_count && drop_help(store));
+	if (err == -EEXIST || err == -ENOENT || err == -ESTALE || err == -ENOTEMPTY)
 		atomic_fetch_add_explicit(&store->stats.guards_failed, 1, memory_order_relaxed);
 	if (err)
 		return err;
 	count_commit(store, batch);
 	if (ret_lsn)
 		*ret_lsn = end;
+	if (!batch->erase_count)
+		drop_step_inline(store);
 	return 0;
 }
 

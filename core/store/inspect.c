@@ -5,6 +5,11 @@
 
 #include "store/store_internal.h"
 
+uint64_t store_internal_root(struct store *store)
+{
+	return atomic_load(&store->has_internal) ? store->internal.root_id : 0;
+}
+
 int store_for_each_dropped(struct store *store, int (*fn)(void *ctx, uint64_t frame_id), void *ctx)
 {
 	int err = 0;

@@ -58,10 +58,12 @@ int store_open_memory(const struct store_options *options, struct store **ret)
 	atomic_store(&store->memory_lsn, FIRST_LSN);
 	err = store_open_pool(store, NULL);
 	if (!err) {
-		store_plan_tree(store, STORE_ROOT_FRAME_ID);
+		store_plan_trees(store, STORE_ROOT_FRAME_ID, 0);
 		store->next_id = STORE_ROOT_FRAME_ID + 1;
 		err = plant_root(store);
 	}
+	if (!err)
+		err = drop_start(store);
 	if (err) {
 		store_destroy(store);
 		return err;

@@ -47,6 +47,7 @@ static void leave_device(struct store *store)
 
 void store_destroy(struct store *store)
 {
+	drop_stop(store);
 	store_stop_thread(store);
 	pool_close(store->pool);
 	space_close(store->space);
@@ -92,7 +93,7 @@ int store_open_pool(struct store *store, struct device *device)
 	return store->gate ? pool_open(&pool_options, &store->pool) : -ENOMEM;
 }
 
-void store_plan_tree(struct store *store, uint64_t root_id)
+void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_root_id)
 {
 	store->tree = (struct tree){
 	    .pool = store->pool,
@@ -106,6 +107,9 @@ void store_plan_tree(struct store *store, uint64_t root_id)
 		.dropped = store_frame_dropped,
 	    },
 	};
+	store->internal = store->tree;
+	store->internal.root_id = internal_root_id;
+	atomic_store(&store->has_internal, internal_root_id != 0);
 }
 
 /* Space, pool and tree over @device, which stays the caller's on failure. */
@@ -126,7 +130,7 @@ static int assemble(struct store *store, struct device *device, const struct sup
 		return err;
 	store->device = device;
 	store->next_id = from_le64(superblock->frame_id_end);
-	store_plan_tree(store, from_le64(superblock->user_root));
+	store_plan_trees(store, from_le64(superblock->user_root), from_le64(superblock->internal_root));
 	return 0;
 }
 
@@ -288,6 +292,8 @@ static int replay_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
 	err = batch_parse(recovery->batch, body, body_bytes);
 	if (!err)
 		err = store_throttle(store);
+	if (!err && recovery->batch->erase_count)
+		err = drop_take(store, recovery->batch, recovery->batch->erase_count);
 	if (!err)
 		err = batch_apply(store, recovery->batch, lsn, &after);
 	if (err == -E2BIG)
@@ -383,7 +389,7 @@ static int begin_writing(struct store *store, bool was_clean)
 		err = open_journal(store, start);
 	if (!err && !store->options.no_threads)
 		err = store_start_thread(store);
-	return err;
+	return err ? err : drop_start(store);
 }
 
 static int open_assembled(struct store *store)
@@ -439,6 +445,7 @@ int store_close(struct store *store)
 
 	if (!store)
 		return 0;
+	drop_stop(store);
 	store_stop_thread(store);
 	err = store_error(store);
 	if (!store->options.is_read_only && !err) {
@@ -452,6 +459,7 @@ int store_close(struct store *store)
 
 void store_abandon(struct store *store)
 {
+	drop_stop(store);
 	store_stop_thread(store);
 	journal_close(store->journal, false);
 	store_destroy(store);

@@ -411,7 +411,7 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 			return err;
 		spares->places = store_promise_left();
 		gate_enter_exclusive(store->gate);
-		err = tree_make_room(&store->tree, want->key, want->key_bytes, want->frame_id,
+		err = tree_make_room(want->tree, want->key, want->key_bytes, want->frame_id,
 		    want->room_bytes, spares, &need);
 		if (err == -EAGAIN)
 			err = store_check_need(store, &need);
@@ -434,7 +434,7 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 typedef int (*fold_step)(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need);
 
-static int run_fold(struct store *store, fold_step step, const uint8_t *key, uint32_t key_bytes,
+static int run_fold(struct store *store, struct tree *tree, fold_step step, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, unsigned tries)
 {
 	struct tree_need need = {0};
@@ -447,7 +447,7 @@ static int run_fold(struct store *store, fold_step step, const uint8_t *key, uin
 		if (err)
 			return err;
 		gate_enter_exclusive(store->gate);
-		err = step(&store->tree, key, key_bytes, spares, &need);
+		err = step(tree, key, key_bytes, spares, &need);
 		if (err == -EAGAIN)
 			err = store_check_need(store, &need);
 		gate_leave_exclusive(store->gate);
@@ -476,7 +476,7 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 	case TREE_NEED_ROOM:
 		return make_room(store, need, spares);
 	case TREE_NEED_FOLD:
-		err = run_fold(store, tree_fold_empty, need->key, need->key_bytes, spares, FOLD_TRIES);
+		err = run_fold(store, &store->tree, tree_fold_empty, need->key, need->key_bytes, spares, FOLD_TRIES);
 		return min_of(err, 0);
 	default:
 		ASSERT(!"the tree asked for nothing");
@@ -485,14 +485,16 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 }
 
 /* Folds frames on the way to the key, the last one first, as long as they are thin. */
-void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares)
+int store_shrink(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares)
 {
 	int err;
 
 	do {
-		err = run_fold(store, tree_shrink, key, key_bytes, spares, STEP_TRIES);
+		err = run_fold(store, tree, tree_shrink, key, key_bytes, spares, STEP_TRIES);
 	} while (err > 0);
 	/* Frames that stay thin cost space, nothing else. */
 	if (err < 0 && err != -EBUSY)
 		log_debug("a thin frame was not folded: %s", strerror(-err));
+	return err;
 }

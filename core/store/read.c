@@ -76,6 +76,7 @@ int store_get(struct store *store, const void *key, uint32_t key_bytes, void *va
 
 struct store_cursor {
 	struct store *store;
+	struct tree *tree;
 	struct tree_run run;
 	uint32_t next; /* item of the run */
 	uint8_t *key;  /* where to go on when the run is used up */
@@ -84,17 +85,23 @@ struct store_cursor {
 	int error;
 };
 
-int store_cursor_open(struct store *store, struct store_cursor **ret)
+int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret)
 {
 	struct store_cursor *cursor = calloc(1, sizeof(*cursor));
 
 	if (!cursor)
 		return -ENOMEM;
 	cursor->store = store;
+	cursor->tree = tree;
 	tree_run_init(&cursor->run);
-	atomic_fetch_add_explicit(&store->stats.cursors, 1, memory_order_relaxed);
 	*ret = cursor;
 	return 0;
+}
+
+int store_cursor_open(struct store *store, struct store_cursor **ret)
+{
+	atomic_fetch_add_explicit(&store->stats.cursors, 1, memory_order_relaxed);
+	return cursor_open_tree(store, &store->tree, ret);
 }
 
 void store_cursor_close(struct store_cursor *cursor)
@@ -143,7 +150,7 @@ static int fetch_run(struct store_cursor *cursor)
 
 	do {
 		attempt_begin(&attempt);
-		err = tree_scan(&cursor->store->tree, attempt.in_gate, cursor->key,
+		err = tree_scan(cursor->tree, attempt.in_gate, cursor->key,
 		    cursor->key_bytes, cursor->is_after, run, &need);
 	} while (attempt_again(&attempt, &err, &need));
 	cursor->next = 0;

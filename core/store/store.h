@@ -61,13 +61,23 @@ struct store_options {
 	uint64_t cache_bytes; /* memory for frames; 0: 256 MiB; at least 8 MiB */
 	bool is_read_only;
 	bool has_shared_ring; /* journal level PROCESS */
-	bool no_threads;      /* checkpoints only when asked or forced (tests) */
+	bool no_threads;      /* checkpoints only when asked or forced (tests); dropped
+				 keys are erased by the commits that follow */
 	bool no_merge;	      /* frames that have become thin are left as they are */
 	bool keep_device;     /* the device stays the caller's: close and abandon leave
 				 it open */
 	/* A checkpoint is made when so many slots of 100 are dirty (0: 50, at most 75),
 	 * and when nothing was committed for so long (0: 5000; UINT32_MAX: never). */
 	uint32_t checkpoint_dirty_percent, checkpoint_idle_ms;
+	/*
+	 * Sees every leaf of a dropped prefix when it is erased (NULL: nobody does): @key is
+	 * what followed the prefix.  It may add store_batch_free_blocks() to @batch, which
+	 * is then one transaction with the erasing.  Called from a thread of the store or
+	 * from store_commit(); it must not call the store and not wait.
+	 */
+	void (*release)(void *ctx, struct store_batch *batch, const void *key, uint32_t key_bytes,
+	    const void *value, uint32_t value_bytes);
+	void *release_ctx;
 };
 
 /*
@@ -153,6 +163,11 @@ void store_batch_require_present(struct store_batch *batch, const void *key, uin
 void store_batch_require_version(struct store_batch *batch, const void *key,
     uint32_t key_bytes, uint64_t version);
 
+/* Guards on all keys that begin with a prefix: -ENOTEMPTY: there are some; -ENOENT: there
+ * are none.  A batch with such a guard holds up other writers for a moment. */
+void store_batch_require_prefix_empty(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
+void store_batch_require_prefix_present(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
+
 /* After a commit: UINT32_MAX, if no guard failed. */
 uint32_t store_batch_failed_guard(const struct store_batch *batch);
 
@@ -170,6 +185,14 @@ void store_batch_require_sources(struct store_batch *batch);
 
 /* After a commit: the move that made it fail, counted from 0; UINT32_MAX: none did. */
 uint32_t store_batch_failed_move(const struct store_batch *batch);
+
+/*
+ * No key begins with @prefix any more.  Costs what a move costs; the keys are erased and
+ * their space given back in the background, a writer short of space waits for it.  If no
+ * key begins with @prefix nothing happens.  Moves and drops of a batch lie apart, except
+ * that a drop may clear the destination of a move behind it.
+ */
+void store_batch_drop_prefix(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
 
 /*
  * Puts data blocks to use, whose content is already on the device.  @checksums holds
@@ -274,7 +297,8 @@ int store_for_each_frame(struct store *store,
 /* Counted since the store was opened, or, where it says so, as things are now.  Asking
  * does not disturb what is counted. */
 struct store_counters {
-	uint64_t gets, cursors, commits, puts, deletes, moves, guards_failed;
+	uint64_t gets, cursors, commits, puts, deletes, moves, drops, guards_failed;
+	uint64_t dropping; /* now: dropped prefixes whose keys are not all erased */
 	uint64_t frame_loads, splits, packs, merges, frames_dropped;
 	uint64_t restarts, fallbacks, cow_copies, replayed_records;
 	uint64_t checkpoints, checkpoints_failed, frames_written, checkpoint_ns;
@@ -292,6 +316,9 @@ struct store_counters {
 void store_counters(struct store *store, struct store_counters *ret);
 
 /* ---- for checks ------------------------------------------------------------- */
+
+/* The root frame of the internal tree, which has what was dropped; 0: there is none. */
+uint64_t store_internal_root(struct store *store);
 
 /*
  * Tree frames that went since the last checkpoint: the manifest may still have them,

@@ -35,12 +35,18 @@ struct store {
 	struct journal *journal; /* NULL: read-only, or still in recovery */
 	struct gate *gate;
 	struct tree tree;
+	struct tree internal; /* of dropped prefixes (drop.c); root_id 0: not yet there */
 	uint64_t uuid_seed;
 
 	struct superblock superblock; /* guarded by checkpoint_mutex */
 	struct superblock superblock_at_open;
 	bool is_memory; /* no device, space or journal (memory.c) */
 	_Atomic lsn_t memory_lsn; /* there: versions */
+	_Atomic bool has_internal; /* the internal tree has its root, and keeps it */
+	uint64_t drop_number; /* guarded by the gate: of the last prefix dropped */
+	struct eraser *eraser; /* set at open; NULL: read-only, or still in recovery */
+	_Atomic uint64_t dropping; /* prefixes dropped whose keys are not yet all erased */
+	_Atomic uint64_t drops;
 	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
 
 	struct mutex hold_mutex;       /* one batch at a time keeps frames while it loads others */
@@ -80,6 +86,8 @@ enum record_op_type {
 	RECORD_MOVE_PREFIX = 3,
 	RECORD_USE_BLOCKS = 4,	/* key: le64 block; value: a le32 checksum a block */
 	RECORD_FREE_BLOCKS = 5, /* key: le64 block; value: le32 count */
+	RECORD_DROP_PREFIX = 6, /* value: be64 number, rising: the key in the internal tree */
+	RECORD_ERASE_DROPPED = 7, /* key: le32 count: so many first leaves of the internal tree */
 };
 
 /* In a journal record's body: this, key, value, zeros to a multiple of 4. */
@@ -100,8 +108,29 @@ struct block_run {
 	const uint8_t *checksums; /* use: le32 each, in the body */
 };
 
+/* A guard on all keys that begin with a prefix. */
+struct prefix_guard {
+	const uint8_t *prefix; /* in the guards */
+	uint32_t prefix_bytes;
+	uint32_t number; /* among all guards */
+	bool is_present; /* else: is empty */
+};
+
+/* In place of an enum tree_edit_kind, in the guards. */
+#define GUARD_PREFIX_EMPTY   64u
+#define GUARD_PREFIX_PRESENT 65u
+
+/* Keys taken from the internal tree, to be erased there. */
+struct taken_keys {
+	uint8_t *bytes;
+	uint32_t used, size;
+	uint32_t *ends; /* of each key */
+	uint32_t count, ends_size;
+};
+
 struct store_batch {
 	struct store *store;
+	struct tree *tree; /* its edits are in */
 	int error;
 	bool uses_headroom;
 	/* The record's body as the journal gets it. */
@@ -119,11 +148,18 @@ struct store_batch {
 	uint32_t failed_move; /* of the last commit; UINT32_MAX: none */
 	struct block_run *runs;
 	uint32_t run_count, run_size;
+	struct prefix_guard *prefix_guards;
+	uint32_t prefix_guard_count, prefix_guard_size;
+	uint32_t failed_guard;
+	uint32_t erase_count; /* leaves of the internal tree */
+	struct taken_keys taken;
 	struct tree_spares spares;
 };
 
 /* Makes edits, moves and runs out of @body; pointers go into it.  -EUCLEAN: it is not
  * well formed. */
+int batch_add_edit(struct store_batch *batch, struct tree_edit edit);
+void batch_erase_dropped(struct store_batch *batch, uint32_t count);
 int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes);
 
 /* Applies a parsed batch: logged; or in recovery, with the LSN of its record, and
@@ -148,7 +184,9 @@ int store_load_frame(struct store *store, uint64_t frame_id);
  * loading it.  @image: FRAME_BYTES, aligned to blocks.  -ENOENT: there is none. */
 int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty);
 
-void store_shrink(struct store *store, const uint8_t *key, uint32_t key_bytes, struct tree_spares *spares);
+/* An error: the frame stays as it is. */
+int store_shrink(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares);
 
 /* Host functions of the tree. */
 void store_frame_dirtied(void *ctx, uint64_t frame_id);
@@ -174,7 +212,7 @@ int id_list_add(struct id_list *list, uint64_t id);
 struct store *store_create(const struct store_options *options); /* NULL: out of memory */
 void store_destroy(struct store *store);
 int store_open_pool(struct store *store, struct device *device);
-void store_plan_tree(struct store *store, uint64_t root_id);
+void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_root_id);
 
 /* ---- stores in memory ----------------------------------------------------------- */
 
@@ -183,6 +221,50 @@ lsn_t memory_log(struct store *store, uint32_t body_bytes, lsn_t *ret_end);
 
 /* -ENOSPC: the cache is full. */
 int memory_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count, bool is_freeing);
+
+/* ---- reading --------------------------------------------------------------------- */
+
+int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);
+
+/* ---- guards on prefixes (prefix.c) ---------------------------------------------- */
+
+/*
+ * Gate held exclusively.  @ret_failed: the first guard on a prefix that does not hold,
+ * its error in @ret_error; UINT32_MAX: none.  -EAGAIN: a frame is lacking.
+ */
+int batch_check_prefixes(struct store *store, struct store_batch *batch, uint32_t *ret_failed,
+    int *ret_error, struct tree_need *need);
+
+/* The number among all guards of the guard that is edit @edit. */
+uint32_t batch_guard_number(const struct store_batch *batch, uint32_t edit);
+
+/* ---- dropped prefixes (drop.c) ---------------------------------------------------- */
+
+/* Before the gate: the internal tree has a root.  Within a promise. */
+int drop_prepare(struct store *store);
+
+/* Gate held exclusively: the batch's drops get their numbers, in the order of the log. */
+void drop_number_moves(struct store *store, struct store_batch *batch);
+
+/* Gate held exclusively: a drop has been carried out. */
+void drop_note(struct store *store, const struct tree_move *move);
+
+/* Takes the first @count leaves of the internal tree into the batch; -EUCLEAN: there
+ * are not so many. */
+int drop_take(struct store *store, struct store_batch *batch, uint32_t count);
+
+/* Edits of the batch that erase what was taken. */
+int drop_add_edits(struct store_batch *batch);
+
+/* A writer lacks space: true if some was found meanwhile by erasing dropped keys.
+ * Nothing is held. */
+bool drop_help(struct store *store);
+
+/* After a commit, where there is no thread for it: a step. */
+void drop_step_inline(struct store *store);
+
+int drop_start(struct store *store);
+void drop_stop(struct store *store);
 
 /* ---- checkpoints ----------------------------------------------------------------- */
 

@@ -34,6 +34,11 @@ static bool begins_with(const uint8_t *key, uint32_t key_bytes, const uint8_t *p
 	return key_bytes >= prefix_bytes && memcmp(key, prefix, prefix_bytes) == 0;
 }
 
+static struct tree *dst_tree(struct tree *tree, const struct tree_move *move)
+{
+	return move->dst_tree ? move->dst_tree : tree;
+}
+
 static node_ref cutting_top(const void *cutting)
 {
 	const struct node_inner *root =
@@ -138,9 +143,14 @@ static bool lies_apart(const struct tree_move *move, const struct tree_move *ear
 
 		if (!other->cutting)
 			continue;
-		if (nest(other->src, other->src_bytes, move->src, move->src_bytes) ||
-		    nest(other->dst, other->dst_bytes, move->src, move->src_bytes) ||
-		    nest(other->dst, other->dst_bytes, move->dst, move->dst_bytes))
+		if (nest(other->src, other->src_bytes, move->src, move->src_bytes))
+			return false;
+		if (!other->dst_tree && nest(other->dst, other->dst_bytes, move->src, move->src_bytes))
+			return false;
+		/* Destinations in another tree never nest. */
+		if (move->dst_tree)
+			continue;
+		if (!other->dst_tree && nest(other->dst, other->dst_bytes, move->dst, move->dst_bytes))
 			return false;
 		if (nest(other->src, other->src_bytes, move->dst, move->dst_bytes) && !clears(other, move))
 			return false;
@@ -150,7 +160,7 @@ static bool lies_apart(const struct tree_move *move, const struct tree_move *ear
 
 static bool is_cleared(const struct tree_move *move, const struct tree_move *earlier, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count && !move->dst_tree; i++)
 		if (earlier[i].cutting && clears(&earlier[i], move))
 			return true;
 	return false;
@@ -185,6 +195,7 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 		return -E2BIG;
 	*need = (struct tree_need){
 	    .kind = TREE_NEED_ROOM,
+	    .tree = dst_tree(tree, move),
 	    .frame_id = hop->frame_id,
 	    .room_bytes = room,
 	    .key = move->dst,
@@ -196,12 +207,13 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 static int find_destination(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
     uint32_t earlier_count, struct tree_tx *tx, struct tree_need *need)
 {
+	struct tree *to = dst_tree(tree, move);
 	struct image_subtree subtree;
 	struct tree_hop hop;
-	int err = tree_find_again(tree, move->dst, move->dst_bytes, move->dst_frame, move->dst_depth,
+	int err = tree_find_again(to, move->dst, move->dst_bytes, move->dst_frame, move->dst_depth,
 	    move->dst_shape, &hop, need);
 
-	move->dst_shape = tree_shape(tree);
+	move->dst_shape = tree_shape(to);
 	move->dst_frame = hop.frame_id;
 	move->dst_depth = hop.depth;
 	if (err)
@@ -265,8 +277,7 @@ int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree
 	move->src_slot = move->dst_slot = POOL_NO_SLOT;
 	move->cutting = NULL;
 	if (!move->src_bytes || !move->dst_bytes ||
-	    begins_with(move->src, move->src_bytes, move->dst, move->dst_bytes) ||
-	    begins_with(move->dst, move->dst_bytes, move->src, move->src_bytes))
+	    (!move->dst_tree && nest(move->src, move->src_bytes, move->dst, move->dst_bytes)))
 		return -EINVAL;
 	err = find_source(tree, move, tx, need);
 	if (!err && !lies_apart(move, earlier, earlier_count))
@@ -326,6 +337,8 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	uint32_t src, dst;
 
 	tree_change_shape(tree);
+	if (move->dst_tree)
+		tree_change_shape(move->dst_tree);
 	tree_latch_two(tree, move->src_frame, move->dst_frame, &src, &dst);
 	src = tree_make_writable(tree, move->src_frame, src, spares);
 	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);

@@ -423,6 +423,7 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 		if (image_room(image) < room) {
 			*need = (struct tree_need){
 			    .kind = TREE_NEED_ROOM,
+			    .tree = split->tree,
 			    .frame_id = split->parent.frame_id,
 			    .room_bytes = room,
 			    .key = split->key,

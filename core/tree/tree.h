@@ -75,6 +75,7 @@ struct tree_need {
 	uint32_t slots;		 /* SLOTS: leases to bring along */
 	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
 	bool is_growth;		 /* PLACES: one of them is new */
+	struct tree *tree;	 /* ROOM: the frame's */
 	uint32_t room_bytes;	 /* ROOM */
 	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  FOLD: the
 				  * prefix below which a frame without keys lies */
@@ -258,10 +259,12 @@ int tree_fold_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_by
  * then cannot fail, until the gate is opened; @move carries the pins from one to the
  * other.  @earlier are the moves of the same batch that go first: one may clear this
  * one's destination by moving away exactly that prefix; otherwise moves of a batch lie
- * apart (-EINVAL).  When all are done, tree_move_tidy() for each: it takes room that a
+ * apart (-EINVAL).  With dst_tree the destination is in that tree, which shares pool,
+ * host and epoch with this one.  When all are done, tree_move_tidy() for each: it takes room that a
  * later one may have counted on.
  */
 struct tree_move {
+	struct tree *dst_tree; /* NULL: the same */
 	const uint8_t *src, *dst;
 	uint32_t src_bytes, dst_bytes;
 	uint64_t src_frame, dst_frame;

@@ -207,6 +207,7 @@ static int check_room(struct tree *tree, struct tree_tx *tx, struct tree_need *n
 			return -E2BIG;
 		*need = (struct tree_need){
 		    .kind = TREE_NEED_ROOM,
+		    .tree = tree,
 		    .frame_id = frame->frame_id,
 		    .room_bytes = frame->room_bytes,
 		    .key = edit->key,

@@ -164,6 +164,18 @@ int model_check_move(const struct model *model, const void *src, uint32_t src_by
 	return model_has_prefix(model, dst, dst_bytes) ? -EEXIST : 0;
 }
 
+void model_drop(struct model *model, const void *prefix, uint32_t prefix_bytes)
+{
+	uint32_t at, end = find_range(model, prefix, prefix_bytes, &at);
+
+	for (uint32_t i = at; i < end; i++) {
+		model->bytes -= model->items[i].key_bytes + model->items[i].value_bytes;
+		free(model->items[i].key);
+	}
+	memmove(&model->items[at], &model->items[end], (model->count - end) * sizeof(model->items[0]));
+	model->count -= end - at;
+}
+
 static void change_prefix(struct model_item *item, uint32_t src_bytes, const void *dst, uint32_t dst_bytes)
 {
 	uint32_t rest = item->key_bytes - src_bytes;

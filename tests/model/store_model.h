@@ -38,6 +38,7 @@ bool model_has_prefix(const struct model *model, const void *prefix, uint32_t pr
 /* -EINVAL, -ENOENT (nothing to do), -EEXIST as store_batch_move_prefix() has them. */
 int model_check_move(const struct model *model, const void *src, uint32_t src_bytes,
     const void *dst, uint32_t dst_bytes);
+void model_drop(struct model *model, const void *prefix, uint32_t prefix_bytes);
 void model_move(struct model *model, const void *src, uint32_t src_bytes, const void *dst, uint32_t dst_bytes);
 
 /* The value that @seed stands for. */

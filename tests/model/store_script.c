@@ -110,7 +110,7 @@ static bool is_apart(const struct script *script, const uint8_t *bytes, uint32_t
 	for (uint32_t i = 0; i < script->op_count; i++) {
 		const struct script_op *op = &script->ops[i];
 
-		if (op->kind != SCRIPT_MOVE && !is_move) {
+		if (op->kind != SCRIPT_MOVE && op->kind != SCRIPT_DROP && !is_move) {
 			if (op->key_bytes == count && memcmp(op->key, bytes, count) == 0)
 				return false;
 		} else if (nest(op->key, op->key_bytes, bytes, count)) {
@@ -209,6 +209,21 @@ static void add_edits(struct script *script, struct store_batch *batch)
 
 /* ---- guards ---------------------------------------------------------------------- */
 
+/* On what begins with a part of the key just picked. */
+static int add_prefix_guard(struct script *script, struct store_batch *batch, uint32_t bytes)
+{
+	bool is_there;
+
+	bytes = 1 + (uint32_t)below(script, bytes);
+	is_there = model_has_prefix(script->model, script->key, bytes);
+	if (below(script, 2)) {
+		store_batch_require_prefix_present(batch, script->key, bytes);
+		return is_there ? 0 : -ENOENT;
+	}
+	store_batch_require_prefix_empty(batch, script->key, bytes);
+	return is_there ? -ENOTEMPTY : 0;
+}
+
 static int add_guard(struct script *script, struct store *store, struct store_batch *batch)
 {
 	uint32_t at, ignored, bytes = script_pick_key(script, script->key);
@@ -217,6 +232,8 @@ static int add_guard(struct script *script, struct store *store, struct store_ba
 	int err;
 
 	script->named++;
+	if (below(script, 4) == 0)
+		return add_prefix_guard(script, batch, bytes);
 	switch (below(script, store ? 3 : 2)) {
 	case 0:
 		note(script, "require absent", script->key, bytes);
@@ -295,6 +312,14 @@ static int add_move(struct script *script, struct store_batch *batch, const uint
 	return err;
 }
 
+static void add_drop(struct script *script, struct store_batch *batch, const uint8_t *prefix, uint32_t prefix_bytes)
+{
+	script->named++;
+	store_batch_drop_prefix(batch, prefix, prefix_bytes);
+	if (model_has_prefix(script->model, prefix, prefix_bytes))
+		add_op(script, SCRIPT_DROP, prefix, prefix_bytes);
+}
+
 static int add_moves(struct script *script, struct store_batch *batch)
 {
 	unsigned count = below(script, 4) ? 1 : 1 + (unsigned)below(script, 3);
@@ -309,8 +334,18 @@ static int add_moves(struct script *script, struct store_batch *batch)
 		if (!is_apart(script, src, src_bytes, true) || !is_apart(script, dst, dst_bytes, true) ||
 		    longest_below(script, src, src_bytes) + dst_bytes > STORE_KEY_MAX)
 			continue;
+		if (below(script, 4) == 0) {
+			/* Short prefixes would leave little to work on. */
+			if (src_bytes > 24 || below(script, 60) == 0)
+				add_drop(script, batch, src, src_bytes);
+			continue;
+		}
 		err = model_check_move(script->model, src, src_bytes, dst, dst_bytes);
-		/* Replace: what is at dst goes away first. */
+		/* Replace: what is at dst goes away first, or for good. */
+		if (err == -EEXIST && below(script, 4) == 0) {
+			add_drop(script, batch, dst, dst_bytes);
+			return add_move(script, batch, src, src_bytes, dst, dst_bytes) == -EEXIST ? 0 : -EINVAL;
+		}
 		if (err == -EEXIST && below(script, 2) && is_apart(script, away, away_bytes, true) &&
 		    !nest(src, src_bytes, away, away_bytes) &&
 		    model_check_move(script->model, dst, dst_bytes, away, away_bytes) == 0 &&
@@ -352,6 +387,8 @@ void script_apply(struct script *script, struct model *model)
 			model_put(model, op->key, op->key_bytes, op->seed, op->value_bytes);
 		else if (op->kind == SCRIPT_DELETE)
 			model_delete(model, op->key, op->key_bytes);
+		else if (op->kind == SCRIPT_DROP)
+			model_drop(model, op->key, op->key_bytes);
 		else
 			model_move(model, op->key, op->key_bytes, op->dst, op->dst_bytes);
 	}

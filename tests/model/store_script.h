@@ -10,7 +10,7 @@
 #define SCRIPT_OPS_MAX 48
 #define SCRIPT_NOTES_BYTES 16384
 
-enum script_kind { SCRIPT_PUT, SCRIPT_DELETE, SCRIPT_MOVE };
+enum script_kind { SCRIPT_PUT, SCRIPT_DELETE, SCRIPT_MOVE, SCRIPT_DROP };
 
 struct script_op {
 	enum script_kind kind;

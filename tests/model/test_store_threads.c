@@ -37,7 +37,7 @@
 #define KEYS 5000 /* of a writer: 11 MiB together, with half of them there */
 #define PAIRS 40
 #define MOVED 400
-#define OPS_DEFAULT 800
+#define OPS_DEFAULT 400
 #define VALUE_BYTES_MAX 3000
 
 struct shared {
