@@ -226,44 +226,53 @@ static const char *setting(enum bench_level level)
 	}
 }
 
+static void read_stats(const struct engine *engine, struct holt_stats *ret)
+{
+	int err = holt_stats(engine->holt, ret, sizeof(*ret));
+
+	if (err)
+		bench_die("ours: statistics: %s", strerror(-err));
+}
+
 void ours_stats(void *ctx, struct ours_stats *ret)
 {
 	struct engine *engine = ctx;
-	struct store_counters counters;
 	struct device_counters device;
+	struct holt_stats stats;
 
-	store_counters(engine->holt->store, &counters);
+	read_stats(engine, &stats);
+	/* The library does not tell this one. */
 	device_counters(store_device(engine->holt->store), &device);
 	*ret = (struct ours_stats){
-	    .frames = counters.tree_frames,
-	    .used_bytes = counters.used_bytes,
-	    .journal_bytes = counters.journal_bytes,
-	    .replayed_records = counters.replayed_records,
-	    .checkpoints = counters.checkpoints,
-	    .frame_loads = counters.frame_loads,
+	    .used_bytes = stats.used_bytes,
+	    .journal_bytes = stats.journal_bytes,
+	    .replayed_records = stats.replayed_records,
 	    .device_reads = device.reads,
 	};
 }
 
-static int add_frame(void *ctx, const struct store_frame *frame)
-{
-	double *live = ctx;
+struct fill {
+	uint64_t live_bytes, frames;
+};
 
-	*live += frame->live_bytes;
+static int add_frame(void *ctx, const struct holt_frame *frame)
+{
+	struct fill *fill = ctx;
+
+	fill->live_bytes += frame->live_bytes;
+	fill->frames++;
 	return 0;
 }
 
 double ours_fill(void *ctx)
 {
 	struct engine *engine = ctx;
-	struct store_counters counters;
-	double live = 0;
-	int err = store_for_each_frame(engine->holt->store, add_frame, &live);
+	struct fill fill = {0};
+	int err = holt_frames(engine->holt, add_frame, &fill);
 
 	if (err)
 		bench_die("ours: frames: %s", strerror(-err));
-	store_counters(engine->holt->store, &counters);
-	return live / ((double)counters.tree_frames * IMAGE_CAPACITY);
+	return (double)fill.live_bytes / ((double)fill.frames * IMAGE_CAPACITY);
 }
 
 int ours_move_prefix(void *ctx, const void *src, size_t src_bytes, const void *dst,

@@ -7,11 +7,9 @@
 #include "bench/engine/driver.h"
 
 struct ours_stats {
-	uint64_t frames;	/* of the tree */
 	uint64_t used_bytes;	/* of the volume */
 	uint64_t journal_bytes; /* part of the volume that is its journal */
 	uint64_t replayed_records;
-	uint64_t checkpoints, frame_loads;
 	uint64_t device_reads;
 };
 
