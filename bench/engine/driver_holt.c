@@ -283,6 +283,20 @@ int ours_move_prefix(void *ctx, const void *src, size_t src_bytes, const void *d
 	return holt_move_prefix(session->holt, src, src_bytes, dst, dst_bytes);
 }
 
+int ours_drop_prefix(void *ctx, const void *prefix, size_t prefix_bytes)
+{
+	struct session *session = ctx;
+	struct store_batch *batch;
+	int err = store_batch_create(session->holt->store, &batch);
+
+	if (err)
+		return err;
+	store_batch_drop_prefix(batch, prefix, (uint32_t)prefix_bytes);
+	err = store_commit(session->holt->store, batch, NULL);
+	store_batch_destroy(batch);
+	return err;
+}
+
 const struct bench_driver driver_holt = {
     .name = "ours",
     .open = open_store,

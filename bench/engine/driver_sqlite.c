@@ -39,7 +39,7 @@ static const char *const texts[STATEMENT_COUNT] = {
     [BEGIN] = "BEGIN",
     [COMMIT] = "COMMIT",
     [GET] = "SELECT v FROM kv WHERE k=?",
-    [PUT] = "INSERT OR REPLACE INTO kv(k,v) VALUES(?,?)",
+    [PUT] = "INSERT INTO kv(k,v) VALUES(?,?) ON CONFLICT(k) DO UPDATE SET v=excluded.v",
     [ERASE] = "DELETE FROM kv WHERE k=?",
     [RENAME] = "UPDATE kv SET k=? WHERE k=?",
     [LIST] = "SELECT k FROM kv WHERE k>=? AND k<? ORDER BY k LIMIT ?",

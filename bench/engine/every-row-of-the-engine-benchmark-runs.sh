@@ -28,7 +28,7 @@ for peer in lmdb rocksdb; do
 done
 has_row fs/put/1600 lmdb-writemap
 for row in fill_random/1600 checkpoint/1600 checkpoint_put_p999/1600 recovery/1600 \
-  move_prefix/8 move_prefix/800; do
+  move_prefix/8 move_prefix/800 drop_prefix/8 drop_prefix/800; do
   has_row "fs/$row" ""
 done
 has_row fs/scaling_put/1600 two-processes

@@ -21,4 +21,7 @@ double ours_fill(void *engine);
 int ours_move_prefix(void *session, const void *src, size_t src_bytes, const void *dst,
     size_t dst_bytes);
 
+/* Returns when no key with the prefix is to be seen any more. */
+int ours_drop_prefix(void *session, const void *prefix, size_t prefix_bytes);
+
 #endif

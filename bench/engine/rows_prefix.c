@@ -1,11 +1,12 @@
 /*
- * Moving all keys below a prefix, over different layouts.
+ * Moving and dropping all keys below a prefix, over different layouts.
  *
  * A layout is drawn from its number: how deep the prefix lies, how long its names are,
  * how the keys below it branch, how many others lie beside it, before and behind, whether
  * the destination is a neighbour or far away, and whether the frames have just been
  * written or are all dirty.  What is reported is the median and the worst of the first
- * move in each layout.
+ * move or drop in each layout.  Of a drop the visible part counts; the rest is done in
+ * the background.
  */
 #include "config.h"
 
@@ -25,6 +26,7 @@
 
 struct layout {
 	const struct bench_config *config;
+	bool is_drop;
 	unsigned number;
 	uint64_t keys;
 	double ns;
@@ -129,15 +131,18 @@ static void run_layout(void *ctx)
 	if (layout->number % 4 < 2)
 		must(driver_holt.settle(contender.engine), "checkpoint");
 	from = bench_now_ns();
-	must(ours_move_prefix(session, layout->prefix, strlen(layout->prefix), layout->target,
-		 strlen(layout->target)),
-	    "move");
+	if (layout->is_drop)
+		must(ours_drop_prefix(session, layout->prefix, strlen(layout->prefix)), "drop");
+	else
+		must(ours_move_prefix(session, layout->prefix, strlen(layout->prefix),
+			 layout->target, strlen(layout->target)),
+		    "move");
 	layout->ns = (double)(bench_now_ns() - from);
 	contender_close(&contender);
 }
 
 static void run_work(const struct bench_config *config, const struct workload *workload,
-    uint64_t keys)
+    const char *row, bool is_drop, uint64_t keys)
 {
 	struct bench_figure figure = {.peer = "", .unit = "ns"};
 	struct layout *layout = shared_memory(sizeof(*layout));
@@ -146,6 +151,7 @@ static void run_work(const struct bench_config *config, const struct workload *w
 	for (unsigned i = 0; i < LAYOUTS; i++) {
 		memset(layout, 0, sizeof(*layout));
 		layout->config = config;
+		layout->is_drop = is_drop;
 		layout->number = i;
 		layout->keys = keys;
 		child_run(run_layout, layout);
@@ -154,7 +160,7 @@ static void run_work(const struct bench_config *config, const struct workload *w
 	}
 	shared_memory_free(layout, sizeof(*layout));
 	figure.ours = median_of(ns, LAYOUTS);
-	snprintf(figure.name, sizeof(figure.name), "%s/move_prefix/%llu", workload->name,
+	snprintf(figure.name, sizeof(figure.name), "%s/%s/%llu", workload->name, row,
 	    (unsigned long long)keys);
 	snprintf(figure.setting, sizeof(figure.setting),
 	    "median of %d layouts; worst %.0f us; journal ring in shared memory", LAYOUTS,
@@ -165,8 +171,12 @@ static void run_work(const struct bench_config *config, const struct workload *w
 void run_prefix_rows(const struct bench_config *config, const struct workload *workload,
     uint64_t keys)
 {
-	if (!config_wants_long(config, workload->name, "move_prefix", keys, 2000000))
-		return;
-	run_work(config, workload, keys / 200);
-	run_work(config, workload, keys / 2);
+	static const char *const names[] = {"move_prefix", "drop_prefix"};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
+		if (!config_wants_long(config, workload->name, names[i], keys, 2000000))
+			continue;
+		run_work(config, workload, names[i], i, keys / 200);
+		run_work(config, workload, names[i], i, keys / 2);
+	}
 }
