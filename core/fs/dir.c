@@ -36,8 +36,6 @@ int entry_open(struct fs *fs, struct inode *dir, struct fs_name name,
 
 int directory_check_empty(struct fs *fs, const struct inode *dir)
 {
-	struct store_cursor *cursor;
-	struct store_item item;
 	KEY_ON_STACK(key);
 	int err;
 
@@ -45,15 +43,10 @@ int directory_check_empty(struct fs *fs, const struct inode *dir)
 	if (err == -ENAMETOOLONG)
 		return 0;
 	if (err == 0)
-		err = store_cursor_open(fs->store, &cursor);
+		err = store_is_prefix_empty(fs->store, key.at, key.bytes);
 	if (err < 0)
 		return err;
-	store_cursor_seek(cursor, key.at, key.bytes, false);
-	err = store_cursor_next(cursor, key.at, key.bytes, &item);
-	store_cursor_close(cursor);
-	if (err == -ENOENT)
-		return 0;
-	return err == 0 ? -ENOTEMPTY : err;
+	return err ? 0 : -ENOTEMPTY;
 }
 
 void directory_change(struct inode *dir, int entries, int subdirectories, struct timespec now)

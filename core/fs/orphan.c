@@ -158,18 +158,21 @@ int spans_delete(struct fs *fs, const struct span_range *range, struct store_bat
 {
 	struct key *prefix = range->prefix;
 	uint32_t most = min_of(range->most, BATCH_KEY_BYTES / (prefix->base + 1) + 1);
+	struct store_range spans = {.prefix_bytes = prefix->base};
 	struct store_cursor *cursor;
 	struct store_item item;
 	uint32_t n = 0;
-	int err = store_cursor_open(fs->store, &cursor);
+	int err;
 
-	if (err < 0)
-		return err;
 	*ret_blocks = 0;
 	key_set_span(prefix, range->first);
-	store_cursor_seek(cursor, prefix->at, prefix->bytes, false);
+	spans.prefix = spans.start = prefix->at;
+	spans.start_bytes = prefix->bytes;
+	err = store_cursor_open(fs->store, &spans, &cursor);
+	if (err < 0)
+		return err;
 	while (err == 0 && n < most) {
-		err = store_cursor_next(cursor, prefix->at, prefix->base, &item);
+		err = store_cursor_next(cursor, &item);
 		if (err == 0)
 			err = delete_span(prefix, &item, batch, ret_blocks);
 		n++;
@@ -265,7 +268,7 @@ static int next_orphan(struct store_cursor *cursor, uint64_t after, uint64_t *re
 
 	key_orphan(&key, after + 1);
 	store_cursor_seek(cursor, key.at, key.bytes, false);
-	err = store_cursor_next(cursor, key.at, 1, &item);
+	err = store_cursor_next(cursor, &item);
 	if (err < 0)
 		return err;
 	if (item.key_bytes < KEY_ORPHAN_BYTES)
@@ -277,10 +280,15 @@ static int next_orphan(struct store_cursor *cursor, uint64_t after, uint64_t *re
 /* Damage in one orphan keeps its space, not the volume from being used. */
 int orphan_remove_all(struct fs *fs)
 {
+	struct store_range orphans = {.prefix_bytes = 1, .keys_only = true};
 	struct store_cursor *cursor;
+	KEY_ON_STACK(first);
 	uint64_t ino = 0;
-	int err = store_cursor_open(fs->store, &cursor);
+	int err;
 
+	key_orphan(&first, 0);
+	orphans.prefix = first.at;
+	err = store_cursor_open(fs->store, &orphans, &cursor);
 	if (err < 0)
 		return err;
 	while ((err = next_orphan(cursor, ino, &ino)) == 0) {

@@ -246,20 +246,15 @@ static int list_item(struct listing *l, const struct key *prefix, const struct s
 /* ---- reading ------------------------------------------------------------------------ */
 
 /* Puts the cursor behind the token's name. */
-static int seek(struct listing *l, uint64_t token, struct store_cursor *cursor, struct key *prefix)
+static int seek(struct listing *l, uint64_t token, struct store_cursor *cursor)
 {
 	struct fs_name name;
 	KEY_ON_STACK(at);
 	int err;
 
 	l->next = 0;
-	err = key_entries(prefix, l->dir->inode);
-	if (err < 0)
-		return err;
-	if (token < TOKEN_ARENA) {
-		store_cursor_seek(cursor, prefix->at, prefix->bytes, false);
+	if (token < TOKEN_ARENA)
 		return 0;
-	}
 	if (!arena_name(l->dir, (size_t)(token - TOKEN_ARENA), &name))
 		return -EINVAL;
 	l->next = (size_t)(token - TOKEN_ARENA) + name.len + 1;
@@ -271,16 +266,21 @@ static int seek(struct listing *l, uint64_t token, struct store_cursor *cursor, 
 
 static int list_entries(struct listing *l, uint64_t token)
 {
+	struct store_range range = {0};
 	struct store_cursor *cursor;
 	struct store_item item;
 	KEY_ON_STACK(prefix);
-	int err = store_cursor_open(l->dir->fs->store, &cursor);
+	int err = key_entries(&prefix, l->dir->inode);
 
+	range.prefix = prefix.at;
+	range.prefix_bytes = prefix.bytes;
+	if (err == 0)
+		err = store_cursor_open(l->dir->fs->store, &range, &cursor);
 	if (err < 0)
 		return err;
-	err = seek(l, token, cursor, &prefix);
+	err = seek(l, token, cursor);
 	while (err == 0) {
-		err = store_cursor_next(cursor, prefix.at, prefix.bytes, &item);
+		err = store_cursor_next(cursor, &item);
 		if (err == 0)
 			err = list_item(l, &prefix, &item);
 	}

@@ -74,6 +74,14 @@ static void unlock_two(struct inode *a, struct inode *b)
 
 /* ---- checks ----------------------------------------------------------------------- */
 
+static int note_key_bytes(void *ctx, const struct store_item *item)
+{
+	uint64_t *most = ctx;
+
+	*most = max_of(*most, (uint64_t)item->key_bytes);
+	return 0;
+}
+
 /*
  * How far keys go below the directory in truth, by looking at all of them.  Its reach
  * is only a bound, which moving directories into each other and out again drives up.
@@ -81,22 +89,19 @@ static void unlock_two(struct inode *a, struct inode *b)
  */
 static int measure_reach(struct fs *fs, struct inode *dir)
 {
-	struct store_cursor *cursor;
-	struct store_item item;
+	struct store_range range = {.keys_only = true};
 	uint64_t most = 0;
 	KEY_ON_STACK(prefix);
 	int err = key_contents(&prefix, dir);
 
-	if (err == 0)
-		err = store_cursor_open(fs->store, &cursor);
 	if (err < 0)
 		return err;
-	store_cursor_seek(cursor, prefix.at, prefix.bytes, false);
-	while ((err = store_cursor_next(cursor, prefix.at, prefix.bytes, &item)) == 0)
-		most = max_of(most, (uint64_t)item.key_bytes - prefix.bytes);
-	store_cursor_close(cursor);
-	if (err != -ENOENT)
+	range.prefix = prefix.at;
+	range.prefix_bytes = prefix.bytes;
+	err = store_visit(fs->store, &range, 0, note_key_bytes, &most);
+	if (err < 0)
 		return err;
+	most -= min_of(most, (uint64_t)prefix.bytes);
 	/* Recorded with the rename; should that fail, a lower bound in core that is
 	 * still right does no harm. */
 	atomic_store(&dir->reach, (uint32_t)div_up(most + REACH_BELOW_ENTRY, REACH_UNIT));

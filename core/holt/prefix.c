@@ -26,16 +26,11 @@ int holt_move_prefix(struct holt *holt, const void *src, size_t src_bytes, const
 	return err;
 }
 
-static int stop(void *ctx, const struct holt_item *item)
-{
-	return 1;
-}
-
 int holt_is_prefix_empty(struct holt *holt, const void *prefix, size_t prefix_bytes)
 {
-	struct holt_range range = {
-	    .prefix = prefix, .prefix_bytes = prefix_bytes, .flags = HOLT_KEYS_ONLY};
-	int err = holt_visit(holt, &range, 1, stop, NULL);
-
-	return err < 0 ? err : !err;
+	if (!holt || (!prefix && prefix_bytes))
+		return -EINVAL;
+	if (prefix_bytes > JOURNAL_RECORD_MAX / 2)
+		return -ENAMETOOLONG;
+	return store_is_prefix_empty(holt->store, prefix, (uint32_t)prefix_bytes);
 }

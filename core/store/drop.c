@@ -180,9 +180,8 @@ int drop_take(struct store *store, struct store_batch *batch, uint32_t count)
 	err = cursor_open_tree(store, &store->internal, &cursor);
 	if (err)
 		return err;
-	store_cursor_seek(cursor, "", 0, false);
 	while (!err && batch->taken.count < count) {
-		err = store_cursor_next(cursor, "", 0, &item);
+		err = store_cursor_next(cursor, &item);
 		if (!err)
 			err = take_key(&batch->taken, &item);
 	}
@@ -247,7 +246,7 @@ static int choose_leaves(struct eraser *eraser, struct store_cursor *cursor)
 
 	while (!err && batch->taken.count < STEP_LEAVES && batch->taken.used < STEP_KEY_BYTES &&
 	       batch->body_bytes < STEP_BODY_BYTES) {
-		err = store_cursor_next(cursor, "", 0, &item);
+		err = store_cursor_next(cursor, &item);
 		if (err)
 			break;
 		if (item.key_bytes < sizeof(uint64_t))
@@ -279,7 +278,6 @@ static int make_step_locked(struct eraser *eraser)
 	err = cursor_open_tree(store, &store->internal, &cursor);
 	if (err)
 		return err;
-	store_cursor_seek(cursor, "", 0, false);
 	err = choose_leaves(eraser, cursor);
 	store_cursor_close(cursor);
 	if (err)
@@ -402,8 +400,7 @@ static int look_for_work(struct store *store)
 	err = cursor_open_tree(store, &store->internal, &cursor);
 	if (err)
 		return err;
-	store_cursor_seek(cursor, "", 0, false);
-	err = store_cursor_next(cursor, "", 0, &item);
+	err = store_cursor_next(cursor, &item);
 	store_cursor_close(cursor);
 	if (!err)
 		atomic_store(&store->dropping, 1);

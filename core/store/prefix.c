@@ -10,49 +10,41 @@
 #include "store/store_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 /* 1: no key begins with the prefix; 0: some do. */
-static int is_empty(struct store *store, struct tree_run *run, const struct prefix_guard *guard,
-    struct tree_need *need)
+static int is_empty(struct tree_scan *scan, const struct prefix_guard *guard, struct tree_need *need)
 {
-	const struct tree_item *item = &run->items[0];
-	int err = tree_scan(&store->tree, true, guard->prefix, guard->prefix_bytes, false, run, need);
+	struct tree_range range = {
+	    .prefix = guard->prefix, .prefix_bytes = guard->prefix_bytes, .keys_only = true};
+	int err = tree_scan_seek(scan, &range);
 
-	if (err == -ENOENT)
-		return 1;
-	if (err)
-		return err;
-	return item->key_bytes < guard->prefix_bytes ||
-	       memcmp(run->bytes.bytes + item->key_offset, guard->prefix, guard->prefix_bytes) != 0;
+	if (!err)
+		err = tree_scan_run(scan, true, 1, need);
+	return err == -ENOENT ? 1 : err;
 }
 
 int batch_check_prefixes(struct store *store, struct store_batch *batch, uint32_t *ret_failed,
     int *ret_error, struct tree_need *need)
 {
-	struct tree_run *run;
+	struct tree_scan scan;
 	int err = 0;
 
 	*ret_failed = UINT32_MAX;
 	*ret_error = 0;
 	if (batch->prefix_guard_count == 0)
 		return 0;
-	run = malloc(sizeof(*run));
-	if (!run)
-		return -ENOMEM;
+	tree_scan_init(&scan, &store->tree);
 	for (uint32_t i = 0; i < batch->prefix_guard_count && err >= 0; i++) {
 		const struct prefix_guard *guard = &batch->prefix_guards[i];
 
-		tree_run_init(run);
-		err = is_empty(store, run, guard, need);
-		tree_run_fini(run);
+		err = is_empty(&scan, guard, need);
 		if (err < 0 || err == !guard->is_present)
 			continue;
 		*ret_failed = guard->number;
 		*ret_error = guard->is_present ? -ENOENT : -ENOTEMPTY;
 		break;
 	}
-	free(run);
+	tree_scan_fini(&scan);
 	return min_of(err, 0);
 }
 

@@ -113,28 +113,71 @@ void store_abandon(struct store *store);
 int store_get(struct store *store, const void *key, uint32_t key_bytes, void *value,
     uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
 
-/*
- * A cursor walks keys upwards.  It holds no latch between calls and sees each key
- * present during the whole walk exactly once; it is not a snapshot.  Keys and values
- * returned stay valid until the next call on the cursor.
- */
-int store_cursor_open(struct store *store, struct store_cursor **ret);
-void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
+/* The longest key that @key begins with, @key itself included: its length, and its value
+ * as store_get() has it.  -ENOENT: none. */
+int store_longest_prefix(struct store *store, const void *key, uint32_t key_bytes,
+    uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
+    uint64_t *ret_version);
 
-/* Positions before the first key >= @key, or > @key if @is_after. */
-void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after);
+/* ---- listing --------------------------------------------------------------- */
+
+/* What to list.  Zero in a field: no such limit. */
+struct store_range {
+	const void *prefix; /* keys that begin with it */
+	const void *start;  /* keys from here on */
+	uint32_t prefix_bytes, start_bytes;
+	bool is_after;	    /* keys behind @start */
+	bool has_delimiter;
+	/*
+	 * Keys that have this byte behind the prefix are not listed one by one: all that
+	 * agree up to and with the first such byte are one item, a common prefix.  Behind
+	 * one of those (is_after) all keys it stands for are passed over.
+	 */
+	uint8_t delimiter;
+	bool keys_only; /* items have neither value nor version */
+};
 
 struct store_item {
 	const uint8_t *key;
-	const uint8_t *value;
+	const uint8_t *value; /* NULL for a common prefix, and for keys only */
 	uint32_t key_bytes;
 	uint32_t value_bytes;
 	uint64_t version;
+	bool is_prefix;
 };
 
-/* Keys that do not begin with @prefix end the walk: -ENOENT. */
-int store_cursor_next(struct store_cursor *cursor, const void *prefix,
-    uint32_t prefix_bytes, struct store_item *ret);
+/*
+ * A walk is no snapshot: keys that are there during the whole of it are seen exactly
+ * once, others at most once, all in ascending order.  It makes progress whatever is
+ * written.  Nothing is held while the caller has an item: it may call the store, and
+ * write.
+ */
+typedef int (*store_visit_fn)(void *ctx, const struct store_item *item);
+
+/* At most @limit items (0: no limit), each valid until @visit returns.  A result other
+ * than 0 ends the walk and is returned.  @range NULL: everything. */
+int store_visit(struct store *store, const struct store_range *range, uint64_t limit,
+    store_visit_fn visit, void *ctx);
+
+/* The same, a step at a time.  The range is copied. */
+int store_cursor_open(struct store *store, const struct store_range *range, struct store_cursor **ret);
+void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
+
+/* Another range, from its start.  The cursor's memory is kept. */
+int store_cursor_set_range(struct store_cursor *cursor, const struct store_range *range);
+
+/* Did it take more memory than every cursor does? */
+bool store_cursor_is_large(const struct store_cursor *cursor);
+
+/* Goes on at the first key >= @key, or > @key if @is_after; the range's prefix and
+ * delimiter stay.  An error is returned by the next call of store_cursor_next(). */
+void store_cursor_seek(struct store_cursor *cursor, const void *key, uint32_t key_bytes, bool is_after);
+
+/* -ENOENT: the end.  The item is valid until the next call on the cursor. */
+int store_cursor_next(struct store_cursor *cursor, struct store_item *ret);
+
+/* 1: no key begins with @prefix; 0: some do. */
+int store_is_prefix_empty(struct store *store, const void *prefix, uint32_t prefix_bytes);
 
 /* ---- writing -------------------------------------------------------------- */
 

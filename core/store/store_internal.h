@@ -222,10 +222,6 @@ lsn_t memory_log(struct store *store, uint32_t body_bytes, lsn_t *ret_end);
 /* -ENOSPC: the cache is full. */
 int memory_collect_spares(struct store *store, struct tree_spares *spares, uint32_t count, bool is_freeing);
 
-/* ---- reading --------------------------------------------------------------------- */
-
-int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);
-
 /* ---- guards on prefixes (prefix.c) ---------------------------------------------- */
 
 /*
@@ -265,6 +261,32 @@ void drop_step_inline(struct store *store);
 
 int drop_start(struct store *store);
 void drop_stop(struct store *store);
+
+/* ---- reading -------------------------------------------------------------------- */
+
+/*
+ * A read that is tried until it succeeds:
+ *
+ *	do {
+ *		attempt_begin(&attempt);
+ *		err = tree_...(attempt.in_gate, ..., &need);
+ *	} while (attempt_again(&attempt, &err, &need));
+ */
+struct attempt {
+	struct store *store;
+	bool in_gate;
+	bool is_exclusive; /* the gate, if it comes to that */
+	unsigned ticket;
+	unsigned lost; /* frames that were not there */
+};
+
+void attempt_begin(struct attempt *attempt);
+
+/* After a try with result @err: true if it is to be made again. */
+bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *need);
+
+/* A cursor over all keys of one of the store's trees. */
+int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);
 
 /* ---- checkpoints ----------------------------------------------------------------- */
 

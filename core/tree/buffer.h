@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tree/tree.h"
+#include "base/bytes.h"
+
+struct tree_buffer {
+	uint8_t *bytes;
+	uint32_t used, size;
+};
 
 static inline int buffer_fit(struct tree_buffer *buffer, uint32_t bytes)
 {

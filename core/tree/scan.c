@@ -1,352 +1,548 @@
 /*
- * Scanning: a run of leaves in key order, copied out under one frame's latch.
+ * Scanning: items of a range in key order, copied out a run at a time.
  *
- * Within a frame the walk keeps a stack of levels (node, next byte to visit) and the
- * bytes of the path.  A level is *exact* while the path equals the beginning of the
- * sought key: there, entries below the key's next byte are passed over; everywhere
- * else all entries are behind the key and are taken.
+ * The walk keeps a stack of levels (a node and which of its entries are still to be
+ * visited, entries.h) and the bytes of the path to the topmost.  scan_seek.c makes them
+ * for the key where the walk begins, scan_frames.c takes the walk from frame to frame and
+ * makes sure that what was read is true.
  *
- * At a crossing the run ends if it has any leaves.  Otherwise the walk hops into the
- * child and remembers, as `resume`, the smallest key behind the crossing: the next
- * entry of the innermost level that has one.  If the child turns out to have nothing
- * behind the sought key, the scan begins again at the root, looking for `resume`.
- * So no latch is held across frames, and each new search is for a larger key.
+ *      path   / u s r / l i b / l i b c
+ *             ^         ^         ^
+ *         level 0    level 1    level 2: of node "lib", entries . b c x, x to do
+ *
+ * A run holds the bytes of its items one behind the other.  A key is written from where
+ * it differs from the one before:
+ *
+ *      items  {shared 0, key 10}   {shared 9, key 10}   {shared 5, key 12}
+ *      bytes  /usr/lib/a value     b value              local/x value
+ *
+ * So the part of the path that many keys share is neither copied nor kept for each.
+ * Where the walk stopped, levels and path stay as they are: if frame and tree are still
+ * the same the next run goes on there.  Nothing is held between runs.
+ *
+ * Common prefixes.  When the path, or a leaf's rest, has the delimiter behind the range's
+ * prefix, `group` is the length up to and with it.  The first leaf met then is not an
+ * item, but the group is, and the levels within it go: what lies there is not walked.
+ *
+ * Garbage.  An optimistic reader may be reading nodes that are just being changed.  Any
+ * reference leads into the slab, lengths are bounded before they are used, a frame has a
+ * bounded number of levels.  What looks damaged is an error only if the frame is found
+ * unchanged.
  */
 #include "config.h"
 
-#include "tree/tree_internal.h"
+#include "tree/scan.h"
 
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "tree/buffer.h"
+#include "tree/tree_internal.h"
 
-/* Longer paths come from damage: every level adds a byte, every move two keys. */
-#define PATH_MAX_BYTES (8u << 20)
+#ifdef SANITIZE_THREAD
+#define IS_OPTIMISTIC false
+#else
+#define IS_OPTIMISTIC true
+#endif
 
-struct tree_level {
-	node_ref node;
-	uint16_t from; /* next byte to visit; 256: none */
-	bool is_exact;
-	uint32_t path_bytes; /* of the path where the node branches */
-};
+/* ---- memory ------------------------------------------------------------------------ */
 
-struct scan {
-	struct tree *tree;
-	const uint8_t *key;
-	uint32_t key_bytes;
-	bool is_after;
-	struct tree_run *run;
-	const void *image;
-};
-
-void tree_run_init(struct tree_run *run)
+int buffer_reserve(struct scan_buffer *buffer, uint32_t bytes)
 {
-	memset(run, 0, sizeof(*run));
-}
+	uint64_t size = max_of(buffer->size, 256u);
+	uint8_t *grown;
 
-void tree_run_fini(struct tree_run *run)
-{
-	free(run->bytes.bytes);
-	free(run->path.bytes);
-	free(run->resume.bytes);
-	free(run->seek.bytes);
-	free(run->levels);
-}
-
-static bool run_is_full(const struct tree_run *run)
-{
-	return run->count == TREE_RUN_ITEMS || run->bytes.used >= TREE_RUN_BYTES;
-}
-
-/* Appends a leaf whose key is the path so far plus @rest. */
-static int emit(struct scan *scan, const struct node_leaf *leaf, uint32_t path_bytes)
-{
-	struct tree_run *run = scan->run;
-	struct tree_item *item = &run->items[run->count];
-	uint32_t rest_bytes = from_le16(leaf->rest_bytes);
-	int err;
-
-	item->key_offset = run->bytes.used;
-	item->key_bytes = path_bytes + rest_bytes;
-	item->value_offset = item->key_offset + item->key_bytes;
-	item->value_bytes = from_le32(leaf->value_bytes);
-	item->version = from_le64(leaf->seq);
-	err = buffer_append(&run->bytes, run->path.bytes, path_bytes);
-	if (!err)
-		err = buffer_append(&run->bytes, leaf->bytes, rest_bytes + item->value_bytes);
-	if (!err)
-		run->count++;
-	return err;
-}
-
-static int push_level(struct tree_run *run, struct tree_level level)
-{
-	if (run->level_count == run->level_size) {
-		uint32_t size = max_of(run->level_size * 2, 32u);
-		struct tree_level *grown = realloc(run->levels, size * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		run->levels = grown;
-		run->level_size = size;
-	}
-	run->levels[run->level_count++] = level;
+	bytes += COPY_SLACK;
+	if (bytes <= buffer->size)
+		return 0;
+	while (size < bytes)
+		size *= 2;
+	grown = realloc(buffer->is_own ? buffer->bytes : NULL, size);
+	if (!grown)
+		return -ENOMEM;
+	if (!buffer->is_own)
+		memcpy(grown, buffer->bytes, buffer->size);
+	buffer->bytes = grown;
+	buffer->size = (uint32_t)size;
+	buffer->is_own = true;
 	return 0;
 }
 
-/* Emits a node's terminal if it has one. */
-static int emit_terminal(struct scan *scan, const struct node_inner *inner)
+static void buffer_init(struct scan_buffer *buffer, uint8_t *first, uint32_t size)
 {
-	const struct node *leaf;
-
-	if (!from_le16(inner->terminal))
-		return 0;
-	leaf = node_at(scan->image, from_le16(inner->terminal));
-	if (!leaf || leaf->type != NODE_LEAF)
-		return -EUCLEAN;
-	return emit(scan, (const void *)leaf, scan->run->path.used);
+	*buffer = (struct scan_buffer){.bytes = first, .size = size};
 }
 
-/* Enters an inner node: its prefix joins the path, and it becomes a level unless all
- * below it lies before the key. */
-static int enter_node(struct scan *scan, node_ref ref, bool is_exact)
+static void buffer_fini(struct scan_buffer *buffer)
 {
-	const struct node_inner *inner = (const void *)node_at(scan->image, ref);
-	struct tree_buffer *path = &scan->run->path;
-	struct tree_level level = {.node = ref};
-	uint32_t start = path->used, prefix_bytes, rest;
-	int err, order;
-
-	if (!inner || !node_is_inner((const void *)inner) || start > PATH_MAX_BYTES)
-		return -EUCLEAN;
-	prefix_bytes = from_le16(inner->prefix_bytes);
-	err = buffer_append(path, inner_prefix(inner), prefix_bytes);
-	if (err)
-		return err;
-	level.path_bytes = path->used;
-	if (is_exact) {
-		rest = scan->key_bytes - start;
-		order = memcmp(inner_prefix(inner), scan->key + start, min_of(rest, prefix_bytes));
-		if (order < 0)
-			return 0;
-		if (order == 0 && rest > prefix_bytes) {
-			level.is_exact = true;
-			level.from = scan->key[path->used];
-			return push_level(scan->run, level);
-		}
-		if (order == 0 && rest == prefix_bytes && scan->is_after)
-			return push_level(scan->run, level);
-	}
-	err = emit_terminal(scan, inner);
-	return err ? err : push_level(scan->run, level);
+	if (buffer->is_own)
+		free(buffer->bytes);
 }
 
-static int visit_leaf(struct scan *scan, const struct node_leaf *leaf, bool is_exact)
+void tree_scan_init(struct tree_scan *scan, struct tree *tree)
 {
-	uint32_t path_bytes = scan->run->path.used;
-	uint32_t rest_bytes = from_le16(leaf->rest_bytes);
-
-	if (is_exact) {
-		uint32_t rest = scan->key_bytes - path_bytes;
-		int order = memcmp(leaf->bytes, scan->key + path_bytes, min_of(rest, rest_bytes));
-
-		if (order < 0 || (order == 0 && rest_bytes < rest))
-			return 0;
-		if (order == 0 && rest_bytes == rest && scan->is_after)
-			return 0;
-	}
-	return emit(scan, leaf, path_bytes);
+	/* Not all of it: the arrays are large. */
+	memset(scan, 0, offsetof(struct tree_scan, items));
+	scan->tree = tree;
+	buffer_init(&scan->bytes, scan->first_bytes, sizeof(scan->first_bytes));
+	buffer_init(&scan->path, scan->first_path, sizeof(scan->first_path));
+	buffer_init(&scan->key, scan->first_key, sizeof(scan->first_key));
+	scan->levels = scan->first_levels;
+	scan->level_size = ARRAY_COUNT(scan->first_levels);
+	scan->stops = scan->first_stops;
+	scan->stop_size = ARRAY_COUNT(scan->first_stops);
+	scan->is_over = true;
 }
 
-/* The smallest key behind the levels' present places becomes the one to resume at. */
-static int note_resume(struct scan *scan, bool *has_resume)
+void tree_scan_fini(struct tree_scan *scan)
 {
-	struct tree_run *run = scan->run;
-	struct node_entry entry;
+	buffer_fini(&scan->bytes);
+	buffer_fini(&scan->path);
+	buffer_fini(&scan->key);
+	if (scan->levels != scan->first_levels)
+		free(scan->levels);
+	if (scan->stops != scan->first_stops)
+		free(scan->stops);
+}
 
-	for (uint32_t i = run->level_count; i > 0; i--) {
-		const struct tree_level *level = &run->levels[i - 1];
-		const struct node_inner *inner = (const void *)node_at(scan->image, level->node);
-		uint8_t byte;
-		int err;
+static int grow_levels(struct tree_scan *scan)
+{
+	uint32_t size = 2 * scan->level_size;
+	bool is_first = scan->levels == scan->first_levels;
+	struct tree_level *grown = realloc(is_first ? NULL : scan->levels, size * sizeof(*grown));
 
-		if (!inner_next(scan->image, inner, level->from, &entry))
-			continue;
-		byte = (uint8_t)entry.lo;
-		run->resume.used = 0;
-		err = buffer_append(&run->resume, run->path.bytes, level->path_bytes);
-		if (!err)
-			err = buffer_append(&run->resume, &byte, 1);
-		*has_resume = true;
-		return err;
-	}
+	if (!grown)
+		return -ENOMEM;
+	if (is_first)
+		memcpy(grown, scan->first_levels, sizeof(scan->first_levels));
+	scan->levels = grown;
+	scan->level_size = size;
 	return 0;
 }
 
-struct hop {
-	uint64_t frame_id; /* 0: stay */
-	bool is_exact;
-};
-
-/* Visits the next entry of the top level. */
-static int step(struct scan *scan, struct hop *hop, bool *has_resume)
+int scan_push(struct tree_scan *scan, const struct tree_level *level)
 {
-	struct tree_run *run = scan->run;
-	struct tree_level *level = &run->levels[run->level_count - 1];
-	const struct node_inner *inner = (const void *)node_at(scan->image, level->node);
-	struct node_entry entry;
-	bool is_exact;
-	uint8_t byte;
 	int err;
 
-	run->path.used = level->path_bytes;
-	if (!inner_next(scan->image, inner, level->from, &entry)) {
-		run->level_count--;
-		return 0;
-	}
-	if (!entry.node)
-		return -EUCLEAN;
-	is_exact = level->is_exact && entry.lo <= scan->key[level->path_bytes] &&
-		   scan->key[level->path_bytes] <= entry.hi;
-	level->is_exact = false;
-	level->from = (uint16_t)(entry.hi + 1);
-	if (entry.node->type == NODE_CROSSING) {
-		hop->frame_id = from_le64(((const struct node_crossing *)entry.node)->frame_id);
-		hop->is_exact = is_exact;
-		return run->count ? 0 : note_resume(scan, has_resume);
-	}
-	byte = (uint8_t)entry.lo;
-	err = buffer_append(&run->path, &byte, 1);
-	if (err)
-		return err;
-	if (entry.node->type == NODE_LEAF)
-		return visit_leaf(scan, (const void *)entry.node, is_exact);
-	return enter_node(scan, entry.ref, is_exact);
-}
-
-/* Walks one latched frame until leaves are found or a hop is due. */
-static int walk_frame(struct scan *scan, struct hop *hop, bool *has_resume)
-{
-	node_ref root = from_le16(image_header_const(scan->image)->root);
-	struct tree_run *run = scan->run;
-	int err;
-
-	run->level_count = 0;
-	err = enter_node(scan, root, hop->is_exact);
-	*hop = (struct hop){0};
-	while (!err && run->level_count && !run_is_full(run) && !hop->frame_id)
-		err = step(scan, hop, has_resume);
-	return err;
-}
-
-/* Where the way down begins: at the root, or where a frame was lacking. */
-static struct hop first_hop(struct scan *scan, uint64_t shape, bool *has_resume)
-{
-	struct hop hop = {.frame_id = scan->tree->root_id, .is_exact = true};
-	struct tree_run *run = scan->run;
-
-	*has_resume = false;
-	if (run->frame_id && run->shape == shape) {
-		hop = (struct hop){.frame_id = run->frame_id, .is_exact = run->is_exact};
-		*has_resume = run->has_resume;
-	} else {
-		run->path.used = 0;
-	}
-	run->frame_id = 0;
-	return hop;
-}
-
-static void note_lacking(struct tree_run *run, const struct hop *hop, uint64_t shape, bool has_resume)
-{
-	run->frame_id = hop->frame_id;
-	run->is_exact = hop->is_exact;
-	run->shape = shape;
-	run->has_resume = has_resume;
-}
-
-/* One way down.  -ENOENT: nothing there, nor anything to resume at. */
-static int scan_once(struct scan *scan, bool in_gate, bool *has_resume, struct tree_need *need)
-{
-	uint64_t shape = tree_shape(scan->tree);
-	struct hop hop = first_hop(scan, shape, has_resume);
-	struct tree_edge edge = {.slot = POOL_NO_SLOT};
-	struct tree_run *run = scan->run;
-
-	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
-		uint32_t slot;
-		int err;
-
-		err = tree_hop_latch(scan->tree, in_gate, &edge, hop.frame_id, &slot, need);
-		if (err == -EAGAIN)
-			note_lacking(run, &hop, shape, *has_resume);
+	if (scan->level_count == scan->level_size) {
+		if (scan->level_count - scan_stop(scan)->level_base > FRAME_LEVELS_MAX)
+			return -EUCLEAN;
+		err = grow_levels(scan);
 		if (err)
 			return err;
-		scan->image = tree_image(scan->tree, slot);
-		/* As in descend_once(). */
-		if (edge.slot == POOL_NO_SLOT && tree_shape(scan->tree) != shape) {
-			pool_unlatch_shared(scan->tree->pool, slot);
-			return -ESTALE;
-		}
-		err = walk_frame(scan, &hop, has_resume);
-		if (err || run->count || !hop.frame_id) {
-			pool_unlatch_shared(scan->tree->pool, slot);
-			return err ? err : run->count ? 0 : -ENOENT;
-		}
-		tree_hop_leave(scan->tree, slot, &edge);
 	}
-	return -EUCLEAN;
+	scan->levels[scan->level_count++] = *level;
+	return 0;
 }
 
-/* What to look for next, after a way down that found nothing. */
-static int seek_resume(struct scan *scan)
-{
-	struct tree_run *run = scan->run;
+/* ---- items ---------------------------------------------------------------------------- */
 
-	run->seek.used = 0;
-	scan->is_after = false;
-	return buffer_append(&run->seek, run->resume.bytes, run->resume.used);
+/* The length of the common prefix if @bytes, which stand at @at of the key, have the
+ * delimiter behind the range's prefix; else 0. */
+static uint32_t find_group(const struct tree_scan *scan, const uint8_t *bytes, uint32_t count, uint32_t at)
+{
+	uint32_t skip = scan->prefix_bytes > at ? scan->prefix_bytes - at : 0;
+	const uint8_t *found;
+
+	if (!scan->has_delimiter || skip >= count)
+		return 0;
+	found = memchr(bytes + skip, scan->delimiter, count - skip);
+	return found ? at + (uint32_t)(found - bytes) + 1 : 0;
 }
 
-int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
-    bool is_after, struct tree_run *run, struct tree_need *need)
+/* Appends an item whose key is the path's @path_bytes and @rest, and @value_bytes behind
+ * that rest. */
+static int append(struct tree_scan *scan, uint32_t path_bytes, const uint8_t *rest,
+    uint32_t rest_bytes, uint32_t value_bytes, struct tree_item **ret)
 {
-	uint64_t moves = atomic_load(&tree->move_count);
-	struct scan scan = {.tree = tree, .run = run, .is_after = is_after};
-	unsigned restarts = 0;
-	bool has_resume;
+	uint32_t shared = min_of(scan->shared, path_bytes), copied = path_bytes - shared;
+	struct tree_item *item = &scan->items[scan->count];
+	int err = buffer_reserve(&scan->bytes, scan->bytes.used + copied + rest_bytes + value_bytes);
+
+	if (!err)
+		err = buffer_reserve(&scan->key, path_bytes + rest_bytes);
+	if (err)
+		return err;
+	item->shared_bytes = shared;
+	item->key_bytes = path_bytes + rest_bytes;
+	item->offset = scan->bytes.used;
+	item->value_bytes = value_bytes;
+	memcpy(scan->bytes.bytes + item->offset, scan->path.bytes + shared, copied);
+	memcpy(scan->bytes.bytes + item->offset + copied, rest, rest_bytes + value_bytes);
+	scan->bytes.used += copied + rest_bytes + value_bytes;
+	scan->count++;
+	*ret = item;
+	return 0;
+}
+
+/* The group's first leaf was found, its key @path_bytes of the path and then @rest. */
+static int take_group(struct tree_scan *scan, uint32_t group, uint32_t path_bytes, const uint8_t *rest)
+{
+	uint32_t of_path = min_of(group, path_bytes);
+	struct tree_item *item;
+	int err = append(scan, of_path, rest, group - of_path, 0, &item);
+
+	if (err)
+		return err;
+	item->version = 0;
+	item->value_bytes = TREE_ITEM_PREFIX;
+	scan->shared = of_path;
+	scan->group = 0;
+	while (scan->level_count && scan_level(scan)->path_bytes >= group)
+		scan->level_count--;
+	return 0;
+}
+
+/* The leaf @ref, whose key is the path's @path_bytes and its rest. */
+int scan_take_leaf(struct tree_scan *scan, node_ref ref, uint32_t path_bytes)
+{
+	const struct node_leaf *leaf = node_place(scan->image, ref);
+	uint64_t head = node_head(leaf);
+	uint32_t rest_bytes = head_rest_bytes(head), value_bytes = head_value_bytes(head);
+	uint32_t group = scan->group;
+	struct tree_item *item;
+	int err;
+
+	if (ref < NODE_REF_FIRST || head_type(head) != NODE_LEAF ||
+	    (uint64_t)ref * NODE_UNIT + sizeof(*leaf) + rest_bytes + value_bytes > FRAME_BYTES)
+		return -EUCLEAN;
+	/* The path was looked through when its nodes were entered, but for its last byte. */
+	if (!group && path_bytes)
+		group = find_group(scan, scan->path.bytes + path_bytes - 1, 1, path_bytes - 1);
+	if (!group)
+		group = find_group(scan, leaf->bytes, rest_bytes, path_bytes);
+	if (group)
+		return take_group(scan, group, path_bytes, leaf->bytes);
+	err = append(scan, path_bytes, leaf->bytes, rest_bytes, scan->keys_only ? 0 : value_bytes, &item);
+	if (err)
+		return err;
+	item->version = from_le64(leaf->seq);
+	scan->shared = path_bytes;
+	return 0;
+}
+
+/* ---- nodes ---------------------------------------------------------------------------- */
+
+/* What is read soon: the nodes that a small node's entries lead to. */
+static void prefetch_children(const void *image, const void *node, unsigned type, uint64_t places)
+{
+	for (; places; places &= places - 1)
+		__builtin_prefetch(node_place(image,
+		    sorted_ref(node, type, (unsigned)__builtin_ctzll(places))));
+}
+
+/* Enters an inner node, all of which is to be visited: its prefix joins the path at
+ * @start. */
+int scan_enter(struct tree_scan *scan, node_ref ref, uint32_t start)
+{
+	const uint8_t *node = node_place(scan->image, ref);
+	uint64_t head = node_head(node);
+	uint32_t prefix_at = inner_prefix_at(head_type(head)), prefix_bytes = head_prefix_bytes(head);
+	struct tree_level level = {.node = ref, .type = (uint8_t)head_type(head)};
+	uint32_t fresh = start - min_of(start, 1u);
+	int err;
+
+	if (!head_is_inner(head) || ref < NODE_REF_FIRST || start > PATH_MAX_BYTES ||
+	    ref * NODE_UNIT + prefix_at + prefix_bytes > FRAME_BYTES)
+		return -EUCLEAN;
+	/* And one for the byte of an entry. */
+	err = buffer_reserve(&scan->path, start + prefix_bytes + 1);
+	if (err)
+		return err;
+	copy_bytes(scan->path.bytes + start, node + prefix_at, prefix_bytes);
+	level.path_bytes = start + prefix_bytes;
+	if (!scan->group && scan->has_delimiter)
+		scan->group = find_group(scan, scan->path.bytes + fresh, level.path_bytes - fresh, fresh);
+	if (level.type <= NODE_16) {
+		level.word = ENTRY_WORDS - 1;
+		level.mask = sorted_places(head);
+		prefetch_children(scan->image, node, level.type, level.mask);
+	} else {
+		level.mask = entry_word(node, level.type, 0);
+	}
+	err = scan_push(scan, &level);
+	if (!err && head_terminal(head))
+		err = scan_take_leaf(scan, head_terminal(head), level.path_bytes);
+	return err;
+}
+
+/* A level's next entry, if there is one. */
+static inline __attribute__((always_inline)) bool next_entry(const void *node, struct tree_level *level, node_ref *ret_ref, uint8_t *ret_byte)
+{
+	unsigned place;
+
+	while (!level->mask) {
+		if (level->word == ENTRY_WORDS - 1)
+			return false;
+		level->mask = entry_word(node, level->type, ++level->word);
+	}
+	place = (unsigned)__builtin_ctzll(level->mask);
+	level->mask &= level->mask - 1;
+	if (level->type <= NODE_16) {
+		*ret_byte = sorted_byte(node, place);
+		*ret_ref = sorted_ref(node, level->type, place);
+	} else {
+		*ret_byte = (uint8_t)(64 * level->word + place);
+		*ret_ref = indexed_ref(node, level->type, *ret_byte);
+	}
+	return true;
+}
+
+enum taken { TAKEN_ALL, TAKEN_FULL, TAKEN_CHILD };
+
+/*
+ * Takes the leaves of the top level, up to an entry that is not a plain leaf or would
+ * not fit: @ret_ref, under @ret_byte.
+ *
+ * This is where a scan spends its time.  All it needs is in locals, because stores of
+ * bytes may change anything else in the compiler's eyes.
+ */
+static enum taken take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte)
+{
+	struct tree_level level = *scan_level(scan);
+	const void *image = scan->image, *node = node_place(image, level.node);
+	const bool has_delimiter = scan->has_delimiter && level.path_bytes >= scan->prefix_bytes;
+	const uint8_t delimiter = scan->delimiter;
+	const uint32_t value_mask = scan->keys_only ? 0 : UINT32_MAX;
+	const uint32_t at = level.path_bytes;
+	const uint32_t key_room = scan->key.size - COPY_SLACK;
+	uint8_t *const first = scan->bytes.bytes, *const path = scan->path.bytes;
+	uint8_t *const end = first + scan->bytes.size - COPY_SLACK;
+	uint8_t *const full = first + min_of(scan->bytes.size, TREE_RUN_BYTES);
+	uint8_t *out = first + scan->bytes.used;
+	struct tree_item *item = scan->items + scan->count, *const last = scan->items + scan->limit;
+	uint32_t shared = min_of(scan->shared, at);
+	enum taken taken = TAKEN_FULL;
+	node_ref ref = 0;
+	uint8_t byte = 0;
+
+	while (item < last && out < full) {
+		const struct node_leaf *leaf;
+		uint32_t rest_bytes, copied = at + 1 - shared;
+		uint64_t head, bytes;
+
+		taken = TAKEN_ALL;
+		if (!next_entry(node, &level, &ref, &byte))
+			break;
+		taken = TAKEN_CHILD;
+		leaf = node_place(image, ref);
+		head = node_head(leaf);
+		rest_bytes = head_rest_bytes(head);
+		bytes = (uint64_t)rest_bytes + (head_value_bytes(head) & value_mask);
+		if (head_type(head) != NODE_LEAF || ref < NODE_REF_FIRST ||
+		    ref * NODE_UNIT + sizeof(*leaf) + bytes > FRAME_BYTES ||
+		    bytes + copied > (uint64_t)(end - out) || at + 1 + rest_bytes > key_room)
+			break;
+		if (has_delimiter && (byte == delimiter || memchr(leaf->bytes, delimiter, rest_bytes)))
+			break;
+		path[at] = byte;
+		item->version = from_le64(leaf->seq);
+		item->shared_bytes = shared;
+		item->key_bytes = at + 1 + rest_bytes;
+		item->offset = (uint32_t)(out - first);
+		item->value_bytes = (uint32_t)(bytes - rest_bytes);
+		copy_bytes(out, path + shared, copied);
+		copy_bytes(out + copied, leaf->bytes, bytes);
+		out += copied + bytes;
+		shared = at;
+		item++;
+		taken = TAKEN_FULL;
+	}
+	scan->bytes.used = (uint32_t)(out - first);
+	scan->count = (uint32_t)(item - scan->items);
+	scan->shared = shared;
+	*scan_level(scan) = level;
+	*ret_ref = ref;
+	*ret_byte = byte;
+	return taken;
+}
+
+static int reach_crossing(struct tree_scan *scan, const void *crossing, uint64_t head, uint8_t byte)
+{
+	struct tree_level *level = scan_level(scan);
+	struct tree_stop *stop = scan_stop(scan);
+	unsigned hi = max_of(head_hi(head), (unsigned)byte);
+
+	/* In a node48 or node256 all bytes of its run lead to the crossing. */
+	if (level->type > NODE_16) {
+		level->word = (uint8_t)(hi / 64);
+		level->mask = entry_word(node_place(scan->image, level->node), level->type, level->word) &
+			      ~1ull << (hi % 64);
+	}
+	stop->hop_hi = (uint8_t)hi;
+	stop->hop_level = scan->level_count;
+	scan->hop_id = from_le64(((const struct node_crossing *)crossing)->frame_id);
+	scan->depth = level->path_bytes;
+	scan->has_hop = true;
+	return 0;
+}
+
+/* Visits the child @ref of the top level. */
+static int visit_child(struct tree_scan *scan, node_ref ref, uint8_t byte)
+{
+	const void *child = node_place(scan->image, ref);
+	uint32_t at = scan_level(scan)->path_bytes;
+	uint64_t head = node_head(child);
+
+	if (ref < NODE_REF_FIRST)
+		return -EUCLEAN;
+	if (head_type(head) == NODE_CROSSING)
+		return reach_crossing(scan, child, head, byte);
+	scan->path.bytes[at] = byte;
+	if (head_type(head) == NODE_LEAF)
+		return scan_take_leaf(scan, ref, at + 1);
+	return scan_enter(scan, ref, at + 1);
+}
+
+/* Goes on at the top level. */
+static int take_entries(struct tree_scan *scan)
+{
+	struct tree_level *level = scan_level(scan);
+	enum taken taken;
+	node_ref ref;
+	uint8_t byte;
+
+	if (scan->group && level->path_bytes < scan->group)
+		scan->group = 0; /* there was nothing in it */
+	scan->shared = min_of(scan->shared, level->path_bytes);
+	if (scan->group) {
+		taken = next_entry(node_place(scan->image, level->node), level, &ref, &byte) ?
+			    TAKEN_CHILD : TAKEN_ALL;
+	} else {
+		taken = take_leaves(scan, &ref, &byte);
+	}
+	if (taken == TAKEN_CHILD)
+		return visit_child(scan, ref, byte);
+	if (taken == TAKEN_ALL)
+		scan->level_count--;
+	return 0;
+}
+
+/* ---- runs ------------------------------------------------------------------------------ */
+
+static bool is_full(const struct tree_scan *scan)
+{
+	return scan->count == scan->limit || scan->bytes.used >= TREE_RUN_BYTES;
+}
+
+/* Until the run is full or the walk over. */
+static int walk(struct tree_scan *scan, struct tree_need *need)
+{
 	int err = 0;
 
-	if (run->has_seek) {
-		scan.is_after = false;
-	} else {
-		run->seek.used = 0;
-		/* Not NULL for the empty key either: it is compared with. */
-		err = buffer_fit(&run->seek, key_bytes + 1);
-		if (!err)
-			err = buffer_append(&run->seek, key, key_bytes);
-	}
 	while (!err) {
-		scan.key = run->seek.bytes;
-		scan.key_bytes = run->seek.used;
-		run->count = 0;
-		run->bytes.used = 0;
-		err = scan_once(&scan, in_gate, &has_resume, need);
-		if (err == -ENOENT && has_resume) {
-			err = seek_resume(&scan);
-			run->has_seek = true;
-			continue;
+		if (is_full(scan)) {
+			err = scan_commit(scan);
+			scan->has_stack = !err;
+			return err ? err : SCAN_STOP;
 		}
-		if (err != -ESTALE)
-			break;
-		atomic_fetch_add_explicit(&tree->counters.restarts, 1, memory_order_relaxed);
-		err = ++restarts < READ_RESTARTS_MAX ? 0 : -EBUSY;
-	}
-	if (!in_gate && moves != atomic_load(&tree->move_count))
-		err = -EBUSY;
-	if (err != -EAGAIN) {
-		run->has_seek = false;
-		run->frame_id = 0;
+		if (scan->has_hop)
+			err = scan_hop(scan, need);
+		else if (scan->level_count <= scan_stop(scan)->level_base)
+			err = scan_leave(scan);
+		else
+			err = take_entries(scan);
 	}
 	return err;
+}
+
+/* From the root down to the key. */
+static int begin(struct tree_scan *scan)
+{
+	int err = buffer_reserve(&scan->path, scan->key.used + 1);
+
+	if (err)
+		return err;
+	copy_bytes(scan->path.bytes, scan->key.bytes, scan->key.used);
+	scan->seek_group = find_group(scan, scan->key.bytes, scan->key.used, 0);
+	scan_begin(scan);
+	return 0;
+}
+
+/* What @err of a walk means.  -ESTALE: nothing was found that is certain. */
+static int judge(struct tree_scan *scan, int err)
+{
+	bool is_failure = err != SCAN_STOP && err != -ESTALE && err != -EAGAIN && err != -ENOENT;
+
+	/* Damage, and lengths that no memory is enough for, were perhaps never there.  What
+	 * came before them comes first. */
+	if (is_failure && scan->stop_count && (scan_commit(scan) || scan->count))
+		err = -ESTALE;
+	scan_let_go(scan);
+	if (err == -ESTALE) {
+		scan->has_stack = false;
+		scan->count = scan->committed;
+		return scan->count ? 0 : -ESTALE;
+	}
+	return err == SCAN_STOP ? 0 : err;
+}
+
+static int scan_once(struct tree_scan *scan, struct tree_need *need)
+{
+	int err = 0;
+
+	scan->count = scan->committed = 0;
+	scan->bytes.used = 0;
+	scan->shared = 0;
+	if (!scan_resume(scan))
+		err = begin(scan);
+	scan->has_stack = false;
+	return err ? err : judge(scan, walk(scan, need));
+}
+
+int tree_scan_run(struct tree_scan *scan, bool in_gate, uint32_t limit, struct tree_need *need)
+{
+	unsigned restarts = 0;
+	int err;
+
+	if (scan->is_over) {
+		scan->count = 0;
+		return -ENOENT;
+	}
+	ASSERT(limit > 0);
+	scan->limit = min_of(limit, TREE_RUN_ITEMS);
+	scan->in_gate = in_gate;
+	scan->is_latched = in_gate || !IS_OPTIMISTIC;
+	/* The item taken last is passed. */
+	if (scan->count)
+		scan->is_after = true;
+	while ((err = scan_once(scan, need)) == -ESTALE) {
+		atomic_fetch_add_explicit(&scan->tree->counters.restarts, 1, memory_order_relaxed);
+		if (scan->has_progress)
+			restarts = 0;
+		scan->has_progress = false;
+		/* A short run is over sooner. */
+		scan->limit = max_of(scan->limit / 2, 1u);
+		if (++restarts == READ_RESTARTS_MAX && !in_gate)
+			return -EBUSY;
+	}
+	if (err)
+		scan->count = 0;
+	return err;
+}
+
+/* ---- ranges ----------------------------------------------------------------------------- */
+
+int tree_scan_seek(struct tree_scan *scan, const struct tree_range *range)
+{
+	uint32_t prefix_bytes = range->prefix_bytes, start_bytes = range->start_bytes;
+	uint32_t both = min_of(prefix_bytes, start_bytes);
+	int order = both ? memcmp(range->start, range->prefix, both) : 0;
+	bool is_behind = order > 0 || (order == 0 && start_bytes >= prefix_bytes);
+	int err = buffer_reserve(&scan->key, max_of(prefix_bytes, start_bytes));
+
+	if (err)
+		return err;
+	scan->prefix_bytes = prefix_bytes;
+	scan->has_delimiter = range->has_delimiter;
+	scan->delimiter = range->delimiter;
+	scan->keys_only = range->keys_only;
+	scan->count = 0;
+	scan->backs = 0;
+	scan->has_stack = false;
+	scan->is_over = order > 0; /* behind all that begin with the prefix */
+	scan->is_after = is_behind && range->is_after;
+	scan->key.used = is_behind ? start_bytes : prefix_bytes;
+	if (scan->key.used)
+		memmove(scan->key.bytes, is_behind ? range->start : range->prefix, scan->key.used);
+	return 0;
 }

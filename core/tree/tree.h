@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "pool/pool.h"
+#include "tree/entries.h"
 #include "tree/image.h"
 
 /* What the tree tells the store. Called with latches held; must not block. */
@@ -107,44 +108,135 @@ int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_b
     struct tree_need *need);
 
 /*
- * A run of leaves copied out under one frame's latch.  Keys and values lie in
- * `bytes`; items in key order.
+ * The longest key that @key begins with, and its value as tree_get() has it.  -ENOENT:
+ * none.  -EBUSY: call again with the gate held exclusively.
  */
-struct tree_item {
-	uint32_t key_offset, key_bytes, value_offset, value_bytes;
-	uint64_t version;
+int tree_longest_prefix(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
+    uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
+    uint64_t *ret_version, struct tree_need *need);
+
+/* ---- scanning (scan.c) ------------------------------------------------------------ */
+
+/* Zero in a field: no such limit. */
+struct tree_range {
+	const void *prefix, *start;
+	uint32_t prefix_bytes, start_bytes;
+	bool is_after;	    /* keys behind @start; behind a common prefix, all it stands for */
+	bool has_delimiter; /* a common prefix in place of keys with it behind the prefix */
+	uint8_t delimiter;
+	bool keys_only; /* items have neither value nor version */
 };
 
-struct tree_buffer {
+#define TREE_ITEM_PREFIX UINT32_MAX
+
+/* An item of a run.  Its key begins like that of the item before. */
+struct tree_item {
+	uint64_t version;
+	uint32_t shared_bytes; /* of the key before */
+	uint32_t key_bytes;
+	uint32_t offset;      /* in `bytes`: the rest of the key, then the value */
+	uint32_t value_bytes; /* TREE_ITEM_PREFIX: a common prefix */
+};
+
+struct scan_buffer {
 	uint8_t *bytes;
 	uint32_t used, size;
+	bool is_own; /* from malloc(); else a part of the scan itself */
 };
 
-struct tree_level;
+/* A node on the way, and what is still to visit of it. */
+struct tree_level {
+	uint64_t mask; /* see entries.h */
+	node_ref node;
+	uint8_t type;
+	uint8_t word;
+	uint32_t path_bytes; /* of the path, where the node branches */
+};
 
-#define TREE_RUN_ITEMS 64
-#define TREE_RUN_BYTES (256u * 1024)
+/* A frame on the way. */
+struct tree_stop {
+	uint64_t frame_id, version;
+	uint32_t slot;
+	uint32_t level_base; /* its first level */
+	uint32_t hop_level;  /* levels when it was left for a crossing, which stands */
+	uint8_t hop_hi;	     /* for bytes up to this one */
+};
 
-struct tree_run {
-	struct tree_item items[TREE_RUN_ITEMS];
-	uint32_t count;
-	struct tree_buffer bytes;
-	/* Scratch of the scan. */
-	struct tree_buffer path, resume, seek;
-	/* A frame was lacking; the walk goes on in it while the tree has this shape. */
-	uint64_t frame_id, shape;
-	bool is_exact, has_resume;
-	bool has_seek; /* a frame was lacking; from the key asked for up to seek is nothing */
+#define TREE_RUN_ITEMS 128u
+#define TREE_RUN_BYTES (64u * 1024)
+
+/* A walk over a range, a run of items at a time; about 12 KiB. */
+struct tree_scan {
+	struct tree *tree;
+	/* the range */
+	uint32_t prefix_bytes;
+	bool has_delimiter, keys_only;
+	uint8_t delimiter;
+	/* the run */
+	uint32_t count, limit;
+	struct scan_buffer bytes;
+	/* Where the walk goes on if it cannot go on where it stopped: the key of the item
+	 * taken last (tree_scan_take), or the one sought. */
+	struct scan_buffer key;
+	bool is_after;
+	bool is_over;
+
+	/* from here on the walk's own */
+	bool has_stack;	 /* stops and levels are those where it stopped */
+	bool in_gate, is_latched, holds_latch;
+	bool is_exact;	 /* still on the way to the key sought */
+	bool has_hop;	 /* the next step goes to frame hop_id */
+	bool is_pending; /* it was lacking; the edge holds while the shape is hop_shape */
+	bool has_progress;
+	uint32_t depth; /* of the path, where is_exact or has_hop goes on */
+	uint32_t seek_group; /* of the key sought, with the delimiter; 0: it has none */
+	uint32_t group;	     /* of the common prefix whose keys the path is among; 0: none */
+	uint32_t shared;     /* of the path, since the last item */
+	uint32_t committed;  /* items known to be true */
+	uint64_t hop_id, hop_shape, move_count;
+	const void *image;
+	struct scan_buffer path;
 	struct tree_level *levels;
-	uint32_t level_count, level_size;
+	struct tree_stop *stops;
+	uint32_t level_count, level_size, stop_count, stop_size;
+	uint32_t hops; /* downwards, without any back */
+	uint32_t backs; /* since the range was set */
+
+	struct tree_item items[TREE_RUN_ITEMS];
+	struct tree_level first_levels[24];
+	struct tree_stop first_stops[8];
+	uint8_t first_path[384], first_key[384];
+	uint8_t first_bytes[7 * 1024];
 };
 
-void tree_run_init(struct tree_run *run);
-void tree_run_fini(struct tree_run *run);
+void tree_scan_init(struct tree_scan *scan, struct tree *tree);
+void tree_scan_fini(struct tree_scan *scan);
 
-/* Fills @run with the first leaves >= @key (> if @is_after).  -ENOENT: none. */
-int tree_scan(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
-    bool is_after, struct tree_run *run, struct tree_need *need);
+/* -ENOMEM: the scan is as before. */
+int tree_scan_seek(struct tree_scan *scan, const struct tree_range *range);
+
+/*
+ * Fetches the next items, at most @limit (and TREE_RUN_ITEMS), when all of the run before
+ * have been taken.  -ENOENT: the end.  Each run is true: copied from frames while they did
+ * not change.
+ */
+int tree_scan_run(struct tree_scan *scan, bool in_gate, uint32_t limit, struct tree_need *need);
+
+/*
+ * Makes @item, of the present run, the last one taken: its key stands in scan->key until
+ * the next is taken.  Items are taken in order, each once.
+ */
+static inline void tree_scan_take(struct tree_scan *scan, const struct tree_item *item)
+{
+	copy_bytes(scan->key.bytes + item->shared_bytes, scan->bytes.bytes + item->offset,
+	    item->key_bytes - item->shared_bytes);
+	scan->key.used = item->key_bytes;
+}
+
+static inline const uint8_t *tree_scan_value(const struct tree_scan *scan, const struct tree_item *item)
+{
+	return scan->bytes.bytes + item->offset + (item->key_bytes - item->shared_bytes);
+}
 
 /* ---- transactions ---------------------------------------------------------------- */
 

@@ -253,7 +253,7 @@ static bool compare_all(const struct model *model, struct store_cursor *cursor, 
 	for (uint32_t at = 0; at < model->count; at++) {
 		const struct model_item *expected = &model->items[at];
 
-		err = store_cursor_next(cursor, "", 0, &item);
+		err = store_cursor_next(cursor, &item);
 		if (err)
 			return differ(is_quiet, model, at,
 			    err == -ENOENT ? "the store ends here" : "the cursor failed");
@@ -263,7 +263,7 @@ static bool compare_all(const struct model *model, struct store_cursor *cursor, 
 		    !model_is_value(item.value, item.value_bytes, expected->seed))
 			return differ(is_quiet, model, at, "another value");
 	}
-	err = store_cursor_next(cursor, "", 0, &item);
+	err = store_cursor_next(cursor, &item);
 	return err == -ENOENT || differ(is_quiet, model, model->count, "the store has more");
 }
 
@@ -272,8 +272,7 @@ bool model_equals(const struct model *model, struct store *store, bool is_quiet)
 	struct store_cursor *cursor;
 	bool is_equal;
 
-	ASSERT(store_cursor_open(store, &cursor) == 0);
-	store_cursor_seek(cursor, "", 0, false);
+	ASSERT(store_cursor_open(store, NULL, &cursor) == 0);
 	is_equal = compare_all(model, cursor, is_quiet);
 	store_cursor_close(cursor);
 	return is_equal;

@@ -121,10 +121,10 @@ static void scan(struct run *run)
 	struct store_cursor *cursor;
 	struct store_item item;
 
-	ck_ok(store_cursor_open(run->store, &cursor));
+	ck_ok(store_cursor_open(run->store, NULL, &cursor));
 	store_cursor_seek(cursor, run->key, key_bytes, is_after);
 	for (at += is_there && is_after; at < end; at++) {
-		int err = store_cursor_next(cursor, "", 0, &item);
+		int err = store_cursor_next(cursor, &item);
 
 		ck_assert_int_eq(err, at < run->model.count ? 0 : -ENOENT);
 		if (err)

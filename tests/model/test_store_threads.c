@@ -178,15 +178,15 @@ static void read_register(struct worker *worker)
 
 static void scan_some(struct worker *worker, const char *prefix, uint32_t limit)
 {
+	struct store_range range = {.prefix = prefix, .prefix_bytes = (uint32_t)strlen(prefix)};
 	struct store_cursor *cursor;
 	struct store_item item;
 	char last[128] = "";
 	uint32_t last_bytes = 0;
 
-	ck_ok(store_cursor_open(worker->shared->store, &cursor));
-	store_cursor_seek(cursor, prefix, (uint32_t)strlen(prefix), false);
+	ck_ok(store_cursor_open(worker->shared->store, &range, &cursor));
 	while (limit-- > 0) {
-		int err = store_cursor_next(cursor, prefix, (uint32_t)strlen(prefix), &item);
+		int err = store_cursor_next(cursor, &item);
 		int order;
 
 		if (err == -ENOENT)
@@ -313,13 +313,13 @@ static void put_moved(struct worker *worker)
 
 static uint32_t count_below(struct shared *shared, const char *prefix)
 {
+	struct store_range range = {.prefix = prefix, .prefix_bytes = (uint32_t)strlen(prefix)};
 	struct store_cursor *cursor;
 	struct store_item item;
 	uint32_t count = 0;
 
-	ck_ok(store_cursor_open(shared->store, &cursor));
-	store_cursor_seek(cursor, prefix, (uint32_t)strlen(prefix), false);
-	while (store_cursor_next(cursor, prefix, (uint32_t)strlen(prefix), &item) == 0)
+	ck_ok(store_cursor_open(shared->store, &range, &cursor));
+	while (store_cursor_next(cursor, &item) == 0)
 		count++;
 	store_cursor_close(cursor);
 	return count;

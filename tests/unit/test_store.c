@@ -178,9 +178,8 @@ START_TEST(store_cursor_walks_in_order)
 
 	open_store(&large);
 	put_numbers(0, 100000, 1);
-	ck_ok(store_cursor_open(store, &cursor));
-	store_cursor_seek(cursor, "/usr", 4, false);
-	while (store_cursor_next(cursor, "/usr", 4, &item) == 0) {
+	ck_ok(store_cursor_open(store, &(struct store_range){.prefix = "/usr", .prefix_bytes = 4}, &cursor));
+	while (store_cursor_next(cursor, &item) == 0) {
 		char key[64];
 
 		ck_assert_uint_lt(item.key_bytes, sizeof(key));

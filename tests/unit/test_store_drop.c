@@ -93,13 +93,13 @@ static int drop(const char *prefix)
 
 static unsigned keys_below(const char *prefix)
 {
+	struct store_range range = {.prefix = prefix, .prefix_bytes = (uint32_t)strlen(prefix)};
 	struct store_cursor *cursor;
 	struct store_item item;
 	unsigned keys = 0;
 
-	ck_ok(store_cursor_open(store, &cursor));
-	store_cursor_seek(cursor, prefix, (uint32_t)strlen(prefix), false);
-	while (store_cursor_next(cursor, prefix, (uint32_t)strlen(prefix), &item) == 0)
+	ck_ok(store_cursor_open(store, &range, &cursor));
+	while (store_cursor_next(cursor, &item) == 0)
 		keys++;
 	store_cursor_close(cursor);
 	return keys;
