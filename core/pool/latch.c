@@ -253,6 +253,18 @@ bool pool_read_begin(struct pool *pool, uint32_t slot, uint64_t *ret_version)
 	return slot_read_begin(pool_slot(pool, slot), ret_version);
 }
 
+/* Only a word without holders, sleepers and starving is taken: who waits comes first. */
+bool pool_try_upgrade(struct pool *pool, uint32_t slot, uint64_t version)
+{
+	uint64_t word = version << VERSION_SHIFT;
+
+	if (!atomic_compare_exchange_strong_explicit(&pool_slot(pool, slot)->latch, &word,
+		word | EXCLUSIVE, memory_order_acquire, memory_order_relaxed))
+		return false;
+	order_writes_after_taking();
+	return true;
+}
+
 bool pool_read_validate(struct pool *pool, uint32_t slot, uint64_t version)
 {
 	_Atomic uint64_t *latch = &pool_slot(pool, slot)->latch;

@@ -153,6 +153,9 @@ struct pool_read {
 	const void *memory;
 };
 bool pool_read_key(struct pool *pool, frame_key key, struct pool_read *ret);
+
+/* Takes the latch exclusively if the slot is as it was read; does not wait. */
+bool pool_try_upgrade(struct pool *pool, uint32_t slot, uint64_t version);
 bool pool_read_validate(struct pool *pool, uint32_t slot, uint64_t version);
 
 /* ---- pins and state ---------------------------------------------------- */

@@ -11,8 +11,6 @@
 
 #include "base/assert.h"
 
-#define OP_ALIGN 4u
-
 int store_batch_create(struct store *store, struct store_batch **ret)
 {
 	struct store_batch *batch = calloc(1, sizeof(*batch));
@@ -97,7 +95,7 @@ static void add_op(struct store_batch *batch, bool is_guard, unsigned type, cons
 	    .key_bytes = to_le32(key_bytes),
 	    .value_bytes = to_le32(value_bytes),
 	};
-	uint32_t bytes = (uint32_t)round_up(sizeof(op) + key_bytes + value_bytes, OP_ALIGN);
+	uint32_t bytes = (uint32_t)round_up(sizeof(op) + key_bytes + value_bytes, RECORD_OP_ALIGN);
 	uint8_t *at;
 
 	if (batch->error)
@@ -110,7 +108,7 @@ static void add_op(struct store_batch *batch, bool is_guard, unsigned type, cons
 	if (batch->error)
 		return;
 	at = *buffer + *used;
-	memset(at + bytes - OP_ALIGN, 0, OP_ALIGN);
+	memset(at + bytes - RECORD_OP_ALIGN, 0, RECORD_OP_ALIGN);
 	memcpy(at, &op, sizeof(op));
 	memcpy(at + sizeof(op), key, key_bytes);
 	if (value_bytes)
@@ -372,13 +370,13 @@ static int parse_ops(struct store_batch *batch, const uint8_t *body, uint32_t bo
 			return -EUCLEAN;
 		memcpy(&op, body + at, sizeof(op));
 		bytes = (uint64_t)from_le32(op.key_bytes) + from_le32(op.value_bytes) + sizeof(op);
-		if (round_up(bytes, OP_ALIGN) > body_bytes - at)
+		if (round_up(bytes, RECORD_OP_ALIGN) > body_bytes - at)
 			return -EUCLEAN;
 		if (are_guards)
 			err = add_guard(batch, &op, key, key + from_le32(op.key_bytes));
 		else
 			err = add_parsed(batch, &op, key, key + from_le32(op.key_bytes), at);
-		at += (uint32_t)round_up(bytes, OP_ALIGN);
+		at += (uint32_t)round_up(bytes, RECORD_OP_ALIGN);
 	}
 	return err;
 }

@@ -329,9 +329,7 @@ static void count_commit(struct store *store, const struct store_batch *batch)
 		puts += batch->tx.edits[i].kind == TREE_PUT;
 		deletes += batch->tx.edits[i].kind == TREE_ERASE;
 	}
-	atomic_fetch_add_explicit(&store->stats.commits, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&store->stats.puts, puts, memory_order_relaxed);
-	atomic_fetch_add_explicit(&store->stats.deletes, deletes, memory_order_relaxed);
+	store_count_commit(store, puts, deletes);
 }
 
 int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)

@@ -67,10 +67,11 @@ void store_destroy(struct store *store)
 
 struct store *store_create(const struct store_options *options)
 {
-	struct store *store = calloc(1, sizeof(*store));
+	struct store *store = aligned_alloc(_Alignof(struct store), sizeof(*store));
 
 	if (!store)
 		return NULL;
+	memset(store, 0, sizeof(*store));
 	store->options = *options;
 	mutex_init(&store->hold_mutex, RANK_HOLD);
 	mutex_init(&store->spares_mutex, RANK_SPARES);

@@ -62,11 +62,12 @@ int store_get(struct store *store, const void *key, uint32_t key_bytes, void *va
 {
 	struct attempt attempt = {.store = store};
 	struct tree_need need = {0};
+	unsigned number = thread_number();
 	int err;
 
 	if (key_bytes == 0)
 		return -EINVAL;
-	atomic_fetch_add_explicit(&store->stats.gets, 1, memory_order_relaxed);
+	counter_add(number, &store->counts[number].gets, 1);
 	do {
 		attempt_begin(&attempt);
 		err = tree_get(&store->tree, attempt.in_gate, key, key_bytes, value, capacity,
@@ -81,11 +82,12 @@ int store_longest_prefix(struct store *store, const void *key, uint32_t key_byte
 {
 	struct attempt attempt = {.store = store, .is_exclusive = true};
 	struct tree_need need = {0};
+	unsigned number = thread_number();
 	int err;
 
 	if (key_bytes == 0)
 		return -EINVAL;
-	atomic_fetch_add_explicit(&store->stats.gets, 1, memory_order_relaxed);
+	counter_add(number, &store->counts[number].gets, 1);
 	do {
 		attempt_begin(&attempt);
 		err = tree_longest_prefix(&store->tree, attempt.in_gate, key, key_bytes,

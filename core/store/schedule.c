@@ -150,10 +150,18 @@ static bool wants_spares(struct store *store, const struct idleness *idleness)
 	return idleness->stocked < SPARES_MOST && store->dirty.count >= 2 * idleness->stocked;
 }
 
+static uint64_t commits_so_far(struct store *store)
+{
+	struct store_counts counts;
+
+	store_sum_counts(store, &counts);
+	return counts.commits;
+}
+
 /* Sleeps until there is reason to look again.  True: a checkpoint is to be made. */
 static bool sleep_on(struct store *store, struct idleness *idleness)
 {
-	uint64_t commits = atomic_load(&store->stats.commits);
+	uint64_t commits = commits_so_far(store);
 	bool is_timeout;
 
 	if (atomic_exchange(&store->is_checkpoint_wanted, false))

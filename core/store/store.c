@@ -83,17 +83,44 @@ static void count_parts(struct store *store, struct store_counters *ret)
 	ret->journal_flushes = journal.syncs;
 }
 
+void store_count_commit(struct store *store, uint64_t puts, uint64_t deletes)
+{
+	unsigned number = thread_number();
+	struct store_counts *counts = &store->counts[number];
+
+	counter_add(number, &counts->commits, 1);
+	if (puts)
+		counter_add(number, &counts->puts, puts);
+	if (deletes)
+		counter_add(number, &counts->deletes, deletes);
+}
+
+void store_sum_counts(struct store *store, struct store_counts *ret)
+{
+	*ret = (struct store_counts){0};
+	for (unsigned i = 0; i < THREAD_NUMBERS; i++) {
+		const struct store_counts *counts = &store->counts[i];
+
+		ret->gets += atomic_load_explicit(&counts->gets, memory_order_relaxed);
+		ret->commits += atomic_load_explicit(&counts->commits, memory_order_relaxed);
+		ret->puts += atomic_load_explicit(&counts->puts, memory_order_relaxed);
+		ret->deletes += atomic_load_explicit(&counts->deletes, memory_order_relaxed);
+	}
+}
+
 void store_counters(struct store *store, struct store_counters *ret)
 {
 	const struct store_stats *stats = &store->stats;
 	const struct tree_counters *tree = &store->tree.counters;
+	struct store_counts counts;
 
+	store_sum_counts(store, &counts);
 	*ret = (struct store_counters){
-	    .gets = atomic_load(&stats->gets),
+	    .gets = counts.gets,
 	    .cursors = atomic_load(&stats->cursors),
-	    .commits = atomic_load(&stats->commits),
-	    .puts = atomic_load(&stats->puts),
-	    .deletes = atomic_load(&stats->deletes),
+	    .commits = counts.commits,
+	    .puts = counts.puts,
+	    .deletes = counts.deletes,
 	    .guards_failed = atomic_load(&stats->guards_failed),
 	    .moves = atomic_load(&tree->moves) - atomic_load(&store->drops),
 	    .drops = atomic_load(&store->drops),

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "base/counter.h"
 #include "base/lock.h"
 #include "tree/tree.h"
 
@@ -20,8 +21,13 @@ struct id_list {
 	uint32_t count, size;
 };
 
+/* What is counted with every operation, in a line of the thread's own (base/counter.h). */
+struct store_counts {
+	_Atomic uint64_t gets, commits, puts, deletes;
+} __attribute__((aligned(64)));
+
 struct store_stats {
-	_Atomic uint64_t gets, cursors, commits, puts, deletes, guards_failed, fallbacks,
+	_Atomic uint64_t cursors, guards_failed, fallbacks,
 	    frame_loads, frames_dropped, checkpoints, checkpoints_failed, frames_written,
 	    checkpoint_ns, replayed_records;
 };
@@ -76,6 +82,7 @@ struct store {
 	struct condition thread_condition, checkpoint_done;
 
 	struct store_stats stats;
+	struct store_counts counts[THREAD_NUMBERS];
 };
 
 /* ---- batches --------------------------------------------------------------- */
@@ -98,6 +105,7 @@ struct record_op {
 	le32 value_bytes; /* 8 */
 };
 _Static_assert(sizeof(struct record_op) == 12, "record_op changed size");
+#define RECORD_OP_ALIGN 4u
 
 #define BATCH_MOVES_MAX 8
 
@@ -161,6 +169,11 @@ struct store_batch {
 int batch_add_edit(struct store_batch *batch, struct tree_edit edit);
 void batch_erase_dropped(struct store_batch *batch, uint32_t count);
 int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_bytes);
+
+void store_count_commit(struct store *store, uint64_t puts, uint64_t deletes);
+
+/* Of all threads. */
+void store_sum_counts(struct store *store, struct store_counts *ret);
 
 /* Applies a parsed batch: logged; or in recovery, with the LSN of its record, and
  * @ret_end the LSN where replay begins again once it is applied. */

@@ -317,6 +317,31 @@ void tree_tx_end(struct tree *tree, struct tree_tx *tx);
 void tree_hold_begin(struct tree_tx *tx, uint32_t max);
 void tree_hold_end(struct tree *tree, struct tree_tx *tx);
 
+/*
+ * One edit, and perhaps a guard on the same key, without a transaction around it.
+ * tree_single_latch() answers as tree_tx_latch() does, and -EAGAIN for whatever is out of
+ * the ordinary (a frame is lacking, frozen, still clean, or full): then nothing is held,
+ * and a transaction has to do it.  With 0, tree_single_apply() cannot fail; it lets go.
+ * What is to be erased may be absent.
+ */
+struct tree_single {
+	const uint8_t *key, *value;
+	uint32_t key_bytes, value_bytes;
+	enum tree_edit_kind kind;  /* PUT or ERASE */
+	enum tree_edit_kind guard; /* PUT: none */
+	uint64_t guard_version;
+	/* Set by tree_single_latch. */
+	uint64_t frame_id;
+	uint32_t slot, depth;
+	struct image_path path;
+	/* Set by tree_single_apply: tree_shrink pays. */
+	bool wants_shrink;
+};
+
+int tree_single_latch(struct tree *tree, struct tree_single *single);
+void tree_single_unlatch(struct tree *tree, struct tree_single *single);
+void tree_single_apply(struct tree *tree, struct tree_single *single, uint64_t version);
+
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
 #define TREE_STEP_SLOTS 4

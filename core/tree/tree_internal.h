@@ -99,6 +99,13 @@ void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot);
 /* Latches pinned or gate-held live frames exclusively, in ascending frame id. */
 void tree_latch_two(struct tree *tree, uint64_t a, uint64_t b, uint32_t *ret_a, uint32_t *ret_b);
 
+/* Does the key that @path found meet a guard?  0, -EEXIST, -ENOENT, -ESTALE. */
+int tree_check_guard(const void *image, const struct image_path *path, enum tree_edit_kind guard,
+    uint64_t version);
+
+/* Is the frame, which had @live_before bytes in use before an erase, worth folding? */
+bool tree_is_thin(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before);
+
 /* The frame in @slot, latched, is one of the transaction's.  -E2BIG: more are needed
  * than may be kept. */
 int tree_hold_frame(struct tree *tree, struct tree_tx *tx, uint32_t slot);

@@ -153,13 +153,13 @@ static int latch_frames(struct tree *tree, struct tree_tx *tx, struct tree_need 
 	return 0;
 }
 
-static int check_guard(struct tree *tree, const struct tree_edit *edit, const struct image_path *path,
-    const void *image)
+int tree_check_guard(const void *image, const struct image_path *path, enum tree_edit_kind guard,
+    uint64_t version)
 {
-	const struct node_leaf *leaf;
 	bool is_there = path->result == IMAGE_FOUND;
+	struct image_leaf leaf;
 
-	switch (edit->kind) {
+	switch (guard) {
 	case TREE_REQUIRE_ABSENT:
 		return is_there ? -EEXIST : 0;
 	case TREE_REQUIRE_PRESENT:
@@ -167,8 +167,8 @@ static int check_guard(struct tree *tree, const struct tree_edit *edit, const st
 	case TREE_REQUIRE_VERSION:
 		if (!is_there)
 			return -ENOENT;
-		leaf = (const void *)node_at(image, path->leaf);
-		return from_le64(leaf->seq) == edit->version ? 0 : -ESTALE;
+		image_leaf(image, path->leaf, &leaf);
+		return leaf.seq == version ? 0 : -ESTALE;
 	default:
 		return 0;
 	}
@@ -186,7 +186,7 @@ static int check_edits(struct tree *tree, struct tree_tx *tx)
 		if (path.result == IMAGE_DAMAGED)
 			return -EUCLEAN;
 		ASSERT(path.result != IMAGE_CROSSING);
-		err = check_guard(tree, edit, &path, image);
+		err = tree_check_guard(image, &path, edit->kind, edit->version);
 		if (err) {
 			tx->failed_edit = i;
 			return err;
@@ -268,12 +268,11 @@ int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spa
 	return 0;
 }
 
-/* Is @edit's frame, which had @live_before bytes in use, worth folding? */
-static bool is_thin(struct tree *tree, const struct tree_edit *edit, const void *image, uint32_t live_before)
+bool tree_is_thin(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before)
 {
 	uint32_t live = image_live_bytes(image);
 
-	if (edit->frame_id == tree->root_id || live > THIN_MOST)
+	if (frame_id == tree->root_id || live > THIN_MOST)
 		return false;
 	return live / SHRINK_STEP != live_before / SHRINK_STEP || image_is_empty(image);
 }
@@ -296,7 +295,7 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 			    edit->value_bytes, base_version + edit->seq_offset);
 		} else if (path.result == IMAGE_FOUND) {
 			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth, keep);
-			edit->wants_shrink = is_thin(tree, edit, image, live);
+			edit->wants_shrink = tree_is_thin(tree, edit->frame_id, image, live);
 		}
 	}
 }

@@ -393,3 +393,59 @@ void script_apply(struct script *script, struct model *model)
 			model_move(model, op->key, op->key_bytes, op->dst, op->dst_bytes);
 	}
 }
+
+/* ---- one key ----------------------------------------------------------------------------- */
+
+/* A guard on a key; what it must answer in @ret_err. */
+static bool make_guard(struct script *script, struct store *store, const uint8_t *key,
+    uint32_t key_bytes, struct store_guard *ret, int *ret_err)
+{
+	uint32_t at, bytes;
+	bool is_there = model_find(script->model, key, key_bytes, &at);
+	bool is_right = below(script, 2);
+
+	*ret_err = 0;
+	switch (below(script, 8)) {
+	case 0:
+		ret->kind = STORE_REQUIRE_ABSENT;
+		*ret_err = is_there ? -EEXIST : 0;
+		return true;
+	case 1:
+		ret->kind = STORE_REQUIRE_PRESENT;
+		*ret_err = is_there ? 0 : -ENOENT;
+		return true;
+	case 2:
+		ret->kind = STORE_REQUIRE_VERSION;
+		ret->version = 1;
+		store_get(store, key, key_bytes, NULL, 0, &bytes, &ret->version);
+		ret->version += is_right ? 0 : 1;
+		*ret_err = !is_there ? -ENOENT : is_right ? 0 : -ESTALE;
+		return true;
+	default:
+		return false;
+	}
+}
+
+int script_write_one(struct script *script, struct store *store, int *ret_expected)
+{
+	uint32_t key_bytes = script_pick_key(script, script->key);
+	uint32_t bytes = model_make_value_bytes(&script->random);
+	struct store_guard guard;
+	bool has_guard = make_guard(script, store, script->key, key_bytes, &guard, ret_expected);
+	struct script_op *op;
+
+	forget_ops(script);
+	script->named = 0;
+	script->notes_used = 0;
+	script->notes[0] = 0;
+	if (below(script, 3) == 0) {
+		add_op(script, SCRIPT_DELETE, script->key, key_bytes);
+		return store_delete(store, script->key, key_bytes, has_guard ? &guard : NULL, NULL);
+	}
+	op = add_op(script, SCRIPT_PUT, script->key, key_bytes);
+	op->seed = support_random(&script->random);
+	op->value_bytes = script->is_small ? min_of(bytes, 6000u) : bytes;
+	model_fill_value(script->value, op->value_bytes, op->seed);
+	return store_put(store, script->key, key_bytes, script->value, op->value_bytes,
+	    has_guard ? &guard : NULL, NULL);
+}

@@ -43,6 +43,10 @@ void script_fini(struct script *script);
  * asks @store for the version; NULL: there are none. */
 int script_make_batch(struct script *script, struct store *store, struct store_batch *batch);
 
+/* Writes one key, perhaps with a guard; returns what the store answered, and in
+ * @ret_expected what it must. */
+int script_write_one(struct script *script, struct store *store, int *ret_expected);
+
 /* After the commit: the model follows. */
 void script_apply(struct script *script, struct model *model);
 

@@ -99,6 +99,17 @@ static void commit_batch(struct run *run)
 		run->moves += run->script.ops[i].kind == SCRIPT_MOVE;
 }
 
+static void write_key(struct run *run)
+{
+	int expected, err = script_write_one(&run->script, run->store, &expected);
+
+	ck_assert_msg(err == expected, "the store answers %d and not %d:%s", err, expected,
+	    run->script.notes);
+	if (err == 0)
+		script_apply(&run->script, &run->model);
+	run->ops++;
+}
+
 static void get_key(struct run *run)
 {
 	uint32_t at, bytes, key_bytes = script_pick_key(&run->script, run->key);
@@ -182,6 +193,8 @@ static void run_ops(struct run *run, uint64_t ops)
 			scan(run);
 		else if (draw < 4000)
 			get_key(run);
+		else if (draw < 8000)
+			write_key(run);
 		else
 			commit_batch(run);
 	}

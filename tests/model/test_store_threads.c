@@ -103,6 +103,22 @@ static void check_value(const struct value *value, uint32_t bytes)
 /* ---- writers --------------------------------------------------------------------- */
 
 /* Even counts are deletions, so that frames empty out. */
+static void change_one(struct worker *worker, uint32_t k)
+{
+	struct shared *shared = worker->shared;
+	uint32_t count = atomic_fetch_add(&shared->begun[worker->number][k], 1) + 1;
+	struct value value;
+	char key[64];
+	uint32_t bytes = register_key(worker->number, k, key);
+
+	fill_value(&value, worker->number, k, count);
+	if (count % 2)
+		ck_ok(store_put(shared->store, key, bytes, &value, value_bytes(k, count), NULL, NULL));
+	else
+		ck_ok(store_delete(shared->store, key, bytes, NULL, NULL));
+	atomic_store(&shared->done[worker->number][k], count);
+}
+
 static void change_keys(struct worker *worker, uint32_t first, uint32_t keys)
 {
 	struct shared *shared = worker->shared;
@@ -137,6 +153,9 @@ static void *write_registers(void *ctx)
 		uint32_t keys = 1 + (uint32_t)below(worker, 4);
 
 		change_keys(worker, (uint32_t)below(worker, KEYS - keys), keys);
+		/* The same few again and again, so that readers meet them. */
+		for (unsigned n = 0; n < 4; n++)
+			change_one(worker, (uint32_t)below(worker, below(worker, 2) ? 64 : KEYS));
 		if (below(worker, 200) == 0)
 			ck_ok(store_checkpoint(shared->store));
 		if (below(worker, 100) == 0)
@@ -150,7 +169,8 @@ static void *write_registers(void *ctx)
 static void read_register(struct worker *worker)
 {
 	struct shared *shared = worker->shared;
-	uint32_t writer = (uint32_t)below(worker, WRITERS), k = (uint32_t)below(worker, KEYS);
+	uint32_t writer = (uint32_t)below(worker, WRITERS);
+	uint32_t k = (uint32_t)below(worker, below(worker, 2) ? 64 : KEYS);
 	uint32_t least = atomic_load(&shared->done[writer][k]), most, bytes;
 	struct value value;
 	char key[64];

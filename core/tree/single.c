@@ -1,0 +1,133 @@
+/*
+ * One key changed on its own: most writes.
+ *
+ * A transaction (tx.c) may touch many frames, so it locates, then latches in order, then
+ * searches again.  One edit touches one frame.  It is searched for without latches; then
+ * the frame's latch is taken *from the version that was read*: if that succeeds nothing
+ * has changed since, and where the search ended is where the edit goes.
+ *
+ *    read frame by frame        no latch; edges stay, since the gate is held
+ *    upgrade                    version as read -> exclusive.  Lost: latch, search again
+ *    guard, room                gives up here with nothing changed
+ *    (journal, by the caller)
+ *    apply, unlatch
+ *
+ * Under the gate a crossing found leads where it says as long as the frame it was read
+ * in is validated: only its bytes could have been torn.
+ */
+#include "config.h"
+
+#include "tree/tree_internal.h"
+
+#include "base/assert.h"
+
+/*
+ * Searches the frame where the search has come to.  0: it ends there, and the frame is
+ * latched exclusively; 1: it goes on in another; -EAGAIN: the frame is not in memory.
+ */
+static int search_frame(struct tree *tree, struct tree_single *single)
+{
+	void *image;
+
+#ifndef SANITIZE_THREAD /* it takes every optimistic read for a race */
+	struct pool_read here;
+
+	if (pool_read_key(tree->pool, tree_key(single->frame_id), &here)) {
+		image_find(here.memory, single->key, single->key_bytes, single->depth, &single->path);
+		single->slot = here.slot;
+		if (single->path.result != IMAGE_CROSSING) {
+			if (pool_try_upgrade(tree->pool, here.slot, here.version))
+				return 0;
+		} else {
+			uint64_t next = image_crossing(here.memory, single->path.leaf);
+
+			if (pool_read_validate(tree->pool, here.slot, here.version)) {
+				single->frame_id = next;
+				single->depth = single->path.depth;
+				return 1;
+			}
+		}
+	}
+#endif
+	single->slot = pool_latch_key_exclusive(tree->pool, tree_key(single->frame_id));
+	if (single->slot == POOL_NO_SLOT)
+		return -EAGAIN;
+	image = tree_image(tree, single->slot);
+	image_find(image, single->key, single->key_bytes, single->depth, &single->path);
+	if (single->path.result != IMAGE_CROSSING)
+		return 0;
+	single->frame_id = image_crossing(image, single->path.leaf);
+	single->depth = single->path.depth;
+	pool_unlatch_exclusive(tree->pool, single->slot);
+	return 1;
+}
+
+/* A value that takes the place of one as long needs no room. */
+static bool has_room(const void *image, const struct tree_single *single)
+{
+	struct image_leaf leaf;
+
+	if (single->kind == TREE_ERASE)
+		return true;
+	if (single->path.result == IMAGE_FOUND &&
+	    image_leaf(image, single->path.leaf, &leaf) == IMAGE_FOUND &&
+	    leaf.value_bytes == single->value_bytes)
+		return true;
+	return image_room(image) >= image_put_room(single->key_bytes, single->value_bytes);
+}
+
+/* The frame is latched: can the edit be made? */
+static int check(struct tree *tree, const struct tree_single *single)
+{
+	const void *image = tree_image(tree, single->slot);
+	int err;
+
+	if (single->path.result == IMAGE_DAMAGED)
+		return -EUCLEAN;
+	err = tree_check_guard(image, &single->path, single->guard, single->guard_version);
+	if (err)
+		return err;
+	if (single->kind == TREE_ERASE && single->path.result != IMAGE_FOUND)
+		return 0;
+	/* Clean: it needs a place on disk; frozen: a copy. */
+	if (tree_needs_place(tree, single->slot))
+		return -EAGAIN;
+	return has_room(image, single) ? 0 : -EAGAIN;
+}
+
+int tree_single_latch(struct tree *tree, struct tree_single *single)
+{
+	int err = 1;
+
+	single->frame_id = tree->root_id;
+	single->depth = 0;
+	single->wants_shrink = false;
+	for (unsigned hops = 0; err > 0 && hops < TREE_HOPS_MAX; hops++)
+		err = search_frame(tree, single);
+	if (err)
+		return err < 0 ? err : -EUCLEAN;
+	err = check(tree, single);
+	if (err)
+		pool_unlatch_exclusive(tree->pool, single->slot);
+	return err;
+}
+
+void tree_single_unlatch(struct tree *tree, struct tree_single *single)
+{
+	pool_unlatch_exclusive(tree->pool, single->slot);
+}
+
+void tree_single_apply(struct tree *tree, struct tree_single *single, uint64_t version)
+{
+	void *image = tree_image(tree, single->slot);
+	uint32_t live = image_live_bytes(image);
+
+	if (single->kind == TREE_PUT) {
+		image_put(image, &single->path, single->key, single->key_bytes, single->value,
+		    single->value_bytes, version);
+	} else if (single->path.result == IMAGE_FOUND) {
+		image_erase(image, &single->path, single->key, single->key_bytes, single->depth, 0);
+		single->wants_shrink = tree_is_thin(tree, single->frame_id, image, live);
+	}
+	pool_unlatch_exclusive(tree->pool, single->slot);
+}
