@@ -398,7 +398,6 @@ int store_check_need(struct store *store, const struct tree_need *need)
  * are dirty the ones push the others out; a checkpoint now and then ends that.
  */
 #define STEP_TRIES 8
-#define FOLD_TRIES 256 /* where somebody waits for the answer */
 
 static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
@@ -427,34 +426,32 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 	}
 }
 
-/*
- * Runs a structural step that makes the tree smaller.  It is worth some loading, but no
- * checkpoint: -EBUSY after so many @tries.  1: a frame was folded.
- */
-typedef int (*fold_step)(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
-    struct tree_spares *spares, struct tree_need *need);
-
-static int run_fold(struct store *store, struct tree *tree, fold_step step, const uint8_t *key, uint32_t key_bytes,
-    struct tree_spares *spares, unsigned tries)
+/* Somebody waits for the answer. */
+static int fold_empty(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
 	struct tree_need need = {0};
-	int err = -EAGAIN;
+	struct tree_fold fold = {0};
+	int err = 0;
 
-	while (err == -EAGAIN && tries-- > 0) {
+	for (unsigned tries = 1; !err; tries++) {
 		err = store_promise(store, TREE_STEP_FRAMES, false);
 		if (!err)
 			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
 		if (err)
-			return err;
+			break;
 		gate_enter_exclusive(store->gate);
-		err = step(tree, key, key_bytes, spares, &need);
+		err = tree_fold_empty(want->tree, want->key, want->key_bytes, &fold, spares, &need);
 		if (err == -EAGAIN)
 			err = store_check_need(store, &need);
 		gate_leave_exclusive(store->gate);
-		if (err == -EAGAIN)
-			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
+		if (err != -EAGAIN)
+			break;
+		err = store_provide(store, &need, spares);
+		if (!err && tries % STEP_TRIES == 0)
+			err = store_run_checkpoint(store, false);
 	}
-	return err == -EAGAIN ? -EBUSY : err;
+	tree_fold_end(&fold);
+	return min_of(err, 0);
 }
 
 int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares)
@@ -476,12 +473,35 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 	case TREE_NEED_ROOM:
 		return make_room(store, need, spares);
 	case TREE_NEED_FOLD:
-		err = run_fold(store, &store->tree, tree_fold_empty, need->key, need->key_bytes, spares, FOLD_TRIES);
-		return min_of(err, 0);
+		return fold_empty(store, need, spares);
 	default:
 		ASSERT(!"the tree asked for nothing");
 		return -EINVAL;
 	}
+}
+
+/* One step.  It is worth some loading, but no checkpoint: -EBUSY after STEP_TRIES. */
+static int shrink_once(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    struct tree_spares *spares)
+{
+	struct tree_need need = {0};
+	int err = -EAGAIN;
+
+	for (unsigned tries = 0; err == -EAGAIN && tries < STEP_TRIES; tries++) {
+		err = store_promise(store, TREE_STEP_FRAMES, false);
+		if (!err)
+			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		if (err)
+			return err;
+		gate_enter_exclusive(store->gate);
+		err = tree_shrink(tree, key, key_bytes, spares, &need);
+		if (err == -EAGAIN)
+			err = store_check_need(store, &need);
+		gate_leave_exclusive(store->gate);
+		if (err == -EAGAIN)
+			err = store_provide(store, &need, spares) ? -EIO : -EAGAIN;
+	}
+	return err == -EAGAIN ? -EBUSY : err;
 }
 
 /* Folds frames on the way to the key, the last one first, as long as they are thin. */
@@ -491,7 +511,7 @@ int store_shrink(struct store *store, struct tree *tree, const uint8_t *key, uin
 	int err;
 
 	do {
-		err = run_fold(store, tree, tree_shrink, key, key_bytes, spares, STEP_TRIES);
+		err = shrink_once(store, tree, key, key_bytes, spares);
 	} while (err > 0);
 	/* Frames that stay thin cost space, nothing else. */
 	if (err < 0 && err != -EBUSY)

@@ -20,19 +20,17 @@
 
 struct leftmost {
 	struct tree *tree;
-	struct tree_tx *tx; /* keeps the frames found (tree_hold_frame); NULL: none does */
-	struct tree_buffer key; /* of the way; ends with the byte that leads to the frame */
-	uint64_t frame_id;	/* 0: has not left the prefix's own frame */
-	uint32_t depth;		/* of the key, where the frame's root branches */
+	struct tree_buffer *key; /* of the way, ends with the byte that leads to the frame;
+				  * NULL: nobody asks */
+	uint64_t frame_id; /* 0: has not left the prefix's own frame */
+	uint32_t depth;	   /* of the key, where the frame's root branches */
 };
 
 enum { NO_KEY = 0, HAS_KEY = 1, NEXT_FRAME = 2 };
 
-static int enter_crossing(struct leftmost *way, const struct node *node)
+static int append(struct leftmost *way, const void *bytes, uint32_t count)
 {
-	way->frame_id = from_le64(((const struct node_crossing *)node)->frame_id);
-	way->depth = way->key.used - 1;
-	return NEXT_FRAME;
+	return way->key ? buffer_append(way->key, bytes, count) : 0;
 }
 
 /* From node @ref, @skip bytes of whose prefix are part of the key already. */
@@ -51,14 +49,16 @@ static int walk_image(struct leftmost *way, const void *image, node_ref ref, uin
 		if (!inner_next(image, inner, 0, &entry))
 			return NO_KEY;
 		byte = (uint8_t)entry.lo;
-		err = buffer_append(&way->key, inner_prefix(inner) + skip,
-		    from_le16(inner->prefix_bytes) - skip);
+		err = append(way, inner_prefix(inner) + skip, from_le16(inner->prefix_bytes) - skip);
 		if (!err)
-			err = buffer_append(&way->key, &byte, 1);
+			err = append(way, &byte, 1);
 		if (err)
 			return err;
-		if (entry.node && entry.node->type == NODE_CROSSING)
-			return enter_crossing(way, entry.node);
+		if (entry.node && entry.node->type == NODE_CROSSING) {
+			way->frame_id = from_le64(((const struct node_crossing *)entry.node)->frame_id);
+			way->depth = way->key ? way->key->used - 1 : 0;
+			return NEXT_FRAME;
+		}
 		ref = entry.ref;
 		skip = 0;
 	}
@@ -66,70 +66,113 @@ static int walk_image(struct leftmost *way, const void *image, node_ref ref, uin
 
 static int walk_frame(struct leftmost *way, struct tree_need *need)
 {
-	struct tree *tree = way->tree;
-	uint32_t slot = pool_latch_key_shared(tree->pool, tree_key(way->frame_id));
-	uint8_t byte = way->key.bytes[way->depth];
+	uint32_t slot = pool_latch_key_shared(way->tree->pool, tree_key(way->frame_id));
+	uint32_t used = way->key ? way->key->used : 0;
 	const void *image;
 	int result;
 
 	if (slot == POOL_NO_SLOT)
 		return tree_need_frame(need, way->frame_id);
-	image = tree_image(tree, slot);
-	way->key.used = way->depth; /* the root branches there anew */
+	image = tree_image(way->tree, slot);
+	if (way->key)
+		way->key->used = way->depth; /* the root branches there anew */
 	result = walk_image(way, image, from_le16(image_header_const(image)->root), 0);
-	if (result == NO_KEY)
-		result = buffer_append(&way->key, &byte, 1);
-	if (result == NEXT_FRAME && way->tx && tree_hold_frame(tree, way->tx, slot))
-		result = -E2BIG;
-	pool_unlatch_shared(tree->pool, slot);
+	pool_unlatch_shared(way->tree->pool, slot);
+	/* Nothing has been written behind the byte that led here. */
+	if (result == NO_KEY && way->key)
+		way->key->used = used;
 	return result;
 }
 
-/* From @hop, where the search for the prefix has ended, latched: it no longer is. */
-static int walk(struct leftmost *way, const struct tree_hop *hop, const uint8_t *prefix,
-    uint32_t prefix_bytes, struct tree_need *need)
+static int walk_on(struct leftmost *way, struct tree_need *need)
 {
-	const void *image = tree_image(way->tree, hop->slot);
-	int result = buffer_append(&way->key, prefix, prefix_bytes);
-	struct image_subtree subtree;
+	int result = NEXT_FRAME;
 
-	if (!result && image_find_subtree(image, prefix, prefix_bytes, &hop->path, &subtree))
-		result = walk_image(way, image, subtree.top, subtree.skip);
-	pool_unlatch_shared(way->tree->pool, hop->slot);
 	for (unsigned hops = 0; result == NEXT_FRAME; hops++)
 		result = hops < TREE_HOPS_MAX ? walk_frame(way, need) : -EUCLEAN;
 	return result;
 }
 
-int tree_find_any(struct tree *tree, struct tree_tx *tx, const struct tree_hop *hop,
-    const uint8_t *prefix, uint32_t prefix_bytes, struct tree_need *need)
+/* @hop is where the search for the prefix has ended, latched: it no longer is. */
+static int walk_first(struct leftmost *way, const struct tree_hop *hop, const uint8_t *prefix,
+    uint32_t prefix_bytes)
 {
-	struct leftmost way = {.tree = tree, .tx = tx};
-	int result = walk(&way, hop, prefix, prefix_bytes, need);
+	const void *image = tree_image(way->tree, hop->slot);
+	int result = append(way, prefix, prefix_bytes);
+	struct image_subtree subtree;
 
-	free(way.key.bytes);
+	if (!result && image_find_subtree(image, prefix, prefix_bytes, &hop->path, &subtree))
+		result = walk_image(way, image, subtree.top, subtree.skip);
+	pool_unlatch_shared(way->tree->pool, hop->slot);
+	return result;
+}
+
+int tree_find_any(struct tree *tree, const struct tree_hop *hop, const uint8_t *prefix,
+    uint32_t prefix_bytes, struct tree_below *below, struct tree_need *need)
+{
+	struct leftmost way = {.tree = tree};
+	int result = NEXT_FRAME;
+
+	if (below->shape == tree_shape(tree)) {
+		way.frame_id = below->frame_id;
+		pool_unlatch_shared(tree->pool, hop->slot);
+	} else {
+		result = walk_first(&way, hop, prefix, prefix_bytes);
+	}
+	if (result == NEXT_FRAME)
+		result = walk_on(&way, need);
+	if (result == -EAGAIN)
+		*below = (struct tree_below){.frame_id = way.frame_id, .shape = tree_shape(tree)};
 	if (result != NO_KEY)
 		return result == HAS_KEY ? 0 : result;
 	if (!way.frame_id)
 		return -ENOENT;
-	*need = (struct tree_need){.kind = TREE_NEED_FOLD, .key = prefix, .key_bytes = prefix_bytes};
+	*need = (struct tree_need){
+	    .kind = TREE_NEED_FOLD, .tree = tree, .key = prefix, .key_bytes = prefix_bytes};
 	return -EAGAIN;
 }
 
-int tree_fold_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_bytes,
-    struct tree_spares *spares, struct tree_need *need)
+static int find_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_bytes,
+    struct tree_fold *fold, struct tree_need *need)
 {
-	struct leftmost way = {.tree = tree};
+	struct leftmost way = {
+	    .tree = tree, .key = &fold->key, .frame_id = fold->frame_id, .depth = fold->depth};
 	struct tree_hop hop;
-	int result;
+	int result = NEXT_FRAME;
 
-	*need = (struct tree_need){0};
-	result = tree_descend(tree, true, prefix, prefix_bytes, &hop, need);
-	if (result)
-		return result;
-	result = walk(&way, &hop, prefix, prefix_bytes, need);
-	if (result == NO_KEY && way.frame_id)
-		result = tree_shrink(tree, way.key.bytes, way.key.used, spares, need);
-	free(way.key.bytes);
+	if (!way.frame_id) {
+		result = tree_descend(tree, true, prefix, prefix_bytes, &hop, need);
+		if (!result)
+			result = walk_first(&way, &hop, prefix, prefix_bytes);
+	}
+	if (result == NEXT_FRAME)
+		result = walk_on(&way, need);
+	fold->frame_id = way.frame_id;
+	fold->depth = way.depth;
+	fold->is_found = result == NO_KEY && way.frame_id;
+	return result;
+}
+
+int tree_fold_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_bytes,
+    struct tree_fold *fold, struct tree_spares *spares, struct tree_need *need)
+{
+	int result = 0;
+
+	if (fold->shape != tree_shape(tree)) {
+		fold->shape = tree_shape(tree);
+		fold->frame_id = 0;
+		fold->key.used = 0;
+		fold->is_found = false;
+		*need = (struct tree_need){0};
+	}
+	if (!fold->is_found)
+		result = find_empty(tree, prefix, prefix_bytes, fold, need);
+	if (fold->is_found)
+		return tree_shrink(tree, fold->key.bytes, fold->key.used, spares, need);
 	return min_of(result, 0);
+}
+
+void tree_fold_end(struct tree_fold *fold)
+{
+	free(fold->key.bytes);
 }

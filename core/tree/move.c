@@ -89,7 +89,7 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 	}
 	pool_pin(tree->pool, hop.slot);
 	move->src_slot = hop.slot;
-	return tree_find_any(tree, tx, &hop, move->src, move->src_bytes, need);
+	return tree_find_any(tree, &hop, move->src, move->src_bytes, &move->src_below, need);
 }
 
 /* Does the cutting go whole into the destination's frame? */
@@ -220,7 +220,7 @@ static int find_destination(struct tree *tree, struct tree_move *move, const str
 		return err;
 	if (image_find_subtree(tree_image(tree, hop.slot), move->dst, move->dst_bytes, &hop.path, &subtree) &&
 	    !is_cleared(move, earlier, earlier_count)) {
-		err = tree_find_any(tree, tx, &hop, move->dst, move->dst_bytes, need);
+		err = tree_find_any(to, &hop, move->dst, move->dst_bytes, &move->dst_below, need);
 		return err ? err : -EEXIST;
 	}
 	err = check_destination(tree, move, room_for_others(hop.frame_id, tx, earlier, earlier_count),

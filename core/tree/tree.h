@@ -76,7 +76,7 @@ struct tree_need {
 	uint32_t slots;		 /* SLOTS: leases to bring along */
 	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
 	bool is_growth;		 /* PLACES: one of them is new */
-	struct tree *tree;	 /* ROOM: the frame's */
+	struct tree *tree;	 /* ROOM, FOLD: the frame's */
 	uint32_t room_bytes;	 /* ROOM */
 	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  FOLD: the
 				  * prefix below which a frame without keys lies */
@@ -364,10 +364,22 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 int tree_compact(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need);
 
-/* Folds one frame without keys below the prefix, or finds that there is none: for
- * TREE_NEED_FOLD. */
+/* Folds one frame without keys below the prefix (1), or finds that there is none: for
+ * TREE_NEED_FOLD.  @fold, zeros at first, says where the search stands. */
+struct tree_fold {
+	struct tree_buffer key;
+	uint64_t frame_id, shape;
+	uint32_t depth;
+	bool is_found;
+};
 int tree_fold_empty(struct tree *tree, const uint8_t *prefix, uint32_t prefix_bytes,
-    struct tree_spares *spares, struct tree_need *need);
+    struct tree_fold *fold, struct tree_spares *spares, struct tree_need *need);
+void tree_fold_end(struct tree_fold *fold);
+
+/* A frame that a walk was lacking, as long as the tree has this shape. */
+struct tree_below {
+	uint64_t frame_id, shape;
+};
 
 /*
  * Moves everything below byte prefix @src to @dst.  tree_move_check finds out that
@@ -390,6 +402,7 @@ struct tree_move {
 	uint32_t spare_count; /* that it may use up */
 	uint32_t place_count; /* frames it may dirty */
 	uint64_t src_shape, dst_shape; /* as in struct tree_edit */
+	struct tree_below src_below, dst_below;
 	void *cutting; /* scratch image */
 };
 

@@ -54,10 +54,10 @@ bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_h
 /*
  * Does any key begin with the prefix?  @hop is where the search for it has ended, in the
  * gate, latched shared; it is unlatched.  0: yes; -ENOENT: no; -EAGAIN: frame or fold
- * needed.
+ * needed, and @below (zeros at first) says where to go on.
  */
-int tree_find_any(struct tree *tree, struct tree_tx *tx, const struct tree_hop *hop,
-    const uint8_t *prefix, uint32_t prefix_bytes, struct tree_need *need);
+int tree_find_any(struct tree *tree, const struct tree_hop *hop, const uint8_t *prefix,
+    uint32_t prefix_bytes, struct tree_below *below, struct tree_need *need);
 
 /*
  * One hop for a search that goes its own way: latches @frame_id shared and validates
