@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "pool/pool.h"
+#include "tree/buffer.h"
 #include "tree/entries.h"
 #include "tree/image.h"
 
