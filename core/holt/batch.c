@@ -102,7 +102,7 @@ static void add(struct holt_batch *batch, int err, struct operation operation, c
 {
 	if (batch->error)
 		return;
-	if (!err && batch->move_count && operation.kind != OPERATION_MOVE_PREFIX)
+	if (!err && batch->move_count && operation.kind < OPERATION_MOVE_PREFIX)
 		err = -EINVAL;
 	if (!err)
 		err = make_room(batch, key_bytes, value_bytes);
@@ -114,7 +114,7 @@ static void add(struct holt_batch *batch, int err, struct operation operation, c
 	append(batch, key, key_bytes, &operation.key);
 	append(batch, value, value_bytes, &operation.value);
 	batch->operations[batch->count++] = operation;
-	batch->move_count += operation.kind == OPERATION_MOVE_PREFIX;
+	batch->move_count += operation.kind >= OPERATION_MOVE_PREFIX;
 }
 
 static void add_put(struct holt_batch *batch, enum operation_kind kind, uint64_t version,
@@ -187,6 +187,11 @@ void holt_batch_move_prefix(struct holt_batch *batch, const void *src, size_t sr
 	    dst_bytes);
 }
 
+void holt_batch_drop_prefix(struct holt_batch *batch, const void *prefix, size_t prefix_bytes)
+{
+	add_key(batch, OPERATION_DROP_PREFIX, 0, prefix, prefix_bytes);
+}
+
 void holt_batch_require_present(struct holt_batch *batch, const void *key, size_t key_bytes)
 {
 	add_key(batch, OPERATION_REQUIRE_PRESENT, 0, key, key_bytes);
@@ -201,6 +206,12 @@ void holt_batch_require_version(struct holt_batch *batch, const void *key, size_
     uint64_t version)
 {
 	add_key(batch, OPERATION_REQUIRE_VERSION, version, key, key_bytes);
+}
+
+void holt_batch_require_prefix_empty(struct holt_batch *batch, const void *prefix,
+    size_t prefix_bytes)
+{
+	add_key(batch, OPERATION_REQUIRE_PREFIX_EMPTY, 0, prefix, prefix_bytes);
 }
 
 /* ---- committing ------------------------------------------------------------------- */

@@ -17,7 +17,9 @@ enum operation_kind {
 	OPERATION_REQUIRE_PRESENT,
 	OPERATION_REQUIRE_ABSENT,
 	OPERATION_REQUIRE_VERSION,
+	OPERATION_REQUIRE_PREFIX_EMPTY,
 	OPERATION_MOVE_PREFIX,
+	OPERATION_DROP_PREFIX,
 };
 
 /* Bytes inside the batch's own memory. */
@@ -43,7 +45,7 @@ struct holt_batch {
 	uint32_t byte_count, byte_size;
 	int error;     /* of an operation that could not be added */
 	size_t failed; /* operation, SIZE_MAX: none */
-	uint32_t move_count; /* the last operations */
+	uint32_t move_count; /* the last operations: moves and drops */
 };
 
 static inline const uint8_t *piece_bytes(const struct holt_batch *batch, struct piece piece)

@@ -4,8 +4,8 @@
  *
  * A store lives in one file or block device (a holtfs volume), or in memory.  Inside it is
  * an adaptive radix tree (Leis, Kemper, Neumann, ICDE 2013) cut into frames of 512 KiB.
- * Keys that share a prefix store it once; everything below a prefix can be moved at a
- * cost that does not depend on how much it is.
+ * Keys that share a prefix store it once; everything below a prefix can be moved or
+ * dropped at a cost that does not depend on how much it is.
  *
  * Keys are 1..HOLT_KEY_MAX bytes of any value, ordered as memcmp() orders them, a key
  * before its extensions.  Values are 0..HOLT_VALUE_MAX bytes.  Every value has a
@@ -182,6 +182,12 @@ int holt_get(struct holt *holt, const void *key, size_t key_bytes, void *value,
 /* -ENOENT. */
 int holt_get_version(struct holt *holt, const void *key, size_t key_bytes, uint64_t *ret_version);
 
+/* The longest key in the store that @key begins with, @key itself included: its length,
+ * and its value as with holt_get().  -ENOENT: none.  @ret_key_bytes may be NULL, too. */
+int holt_longest_prefix(struct holt *holt, const void *key, size_t key_bytes,
+    size_t *ret_key_bytes, void *value, size_t capacity, size_t *ret_bytes,
+    uint64_t *ret_version);
+
 int holt_put(struct holt *holt, const void *key, size_t key_bytes, const void *value,
     size_t value_bytes);
 
@@ -220,6 +226,10 @@ int holt_rename(struct holt *holt, const void *src, size_t src_bytes, const void
 int holt_move_prefix(struct holt *holt, const void *src, size_t src_bytes, const void *dst,
     size_t dst_bytes);
 
+/* No key begins with @prefix any more.  Costs what a move costs; the space is given back
+ * in the background.  -ENOENT: none did. */
+int holt_drop_prefix(struct holt *holt, const void *prefix, size_t prefix_bytes);
+
 /* 1: no key begins with @prefix; 0: some do. */
 int holt_is_prefix_empty(struct holt *holt, const void *prefix, size_t prefix_bytes);
 
@@ -231,12 +241,13 @@ int holt_is_prefix_empty(struct holt *holt, const void *prefix, size_t prefix_by
  * version that a later operation could ask for (-ESTALE).
  *
  * The commit returns 0, or what the first operation that could not be made returns as a
- * call of its own (-EEXIST, -ENOENT, -ESTALE); holt_batch_failed() says which it was,
- * counted from 0, SIZE_MAX if none.
+ * call of its own (-EEXIST, -ENOENT, -ESTALE, -ENOTEMPTY for a prefix that should be
+ * empty); holt_batch_failed() says which it was, counted from 0, SIZE_MAX if none.
  *
- * Moves of prefixes come after everything else in their batch, at most 8, and no other
- * operation of the batch may name a key below one of their prefixes: -EINVAL.  They lie
- * apart, but one may go where an earlier one went away from.
+ * Moves and drops of prefixes come after everything else in their batch, at most 8, and
+ * no other operation of the batch may name a key below one of their prefixes: -EINVAL.
+ * They lie apart, but a move may go where an earlier move or drop made room.  What was
+ * deleted before a guard on its prefix cannot be put again behind that: -EINVAL.
  */
 int holt_batch_create(struct holt *holt, struct holt_batch **ret);
 void holt_batch_destroy(struct holt_batch *batch); /* NULL allowed */
@@ -257,11 +268,17 @@ void holt_batch_rename(struct holt_batch *batch, const void *src, size_t src_byt
 void holt_batch_move_prefix(struct holt_batch *batch, const void *src, size_t src_bytes,
     const void *dst, size_t dst_bytes);
 
+/* Nothing there: no error. */
+void holt_batch_drop_prefix(struct holt_batch *batch, const void *prefix, size_t prefix_bytes);
+
 /* Guards: the commit fails unless it is so. */
 void holt_batch_require_present(struct holt_batch *batch, const void *key, size_t key_bytes);
 void holt_batch_require_absent(struct holt_batch *batch, const void *key, size_t key_bytes);
 void holt_batch_require_version(struct holt_batch *batch, const void *key, size_t key_bytes,
     uint64_t version);
+
+void holt_batch_require_prefix_empty(struct holt_batch *batch, const void *prefix,
+    size_t prefix_bytes);
 
 /* The batch is as it was, and may be committed again, added to, or reset. */
 int holt_batch_commit(struct holt_batch *batch, enum holt_durability durability);
@@ -345,7 +362,7 @@ int holt_compact(struct holt *holt, const void *prefix, size_t prefix_bytes,
  * what it counts. */
 struct holt_stats {
 	/* operations */
-	uint64_t gets, puts, deletes, renames, batches, guards_failed, moves, walks;
+	uint64_t gets, puts, deletes, renames, batches, guards_failed, moves, drops, walks;
 	/* the tree: now */
 	uint64_t frames, free_frames, volume_bytes, used_bytes;
 	/* searches */
@@ -360,6 +377,8 @@ struct holt_stats {
 	uint64_t replayed_records;
 	/* checkpoints */
 	uint64_t checkpoints, checkpoints_failed, checkpoint_frames, checkpoint_ns;
+	/* dropped prefixes whose keys are not all erased: now */
+	uint64_t dropping;
 };
 
 /* Fills @struct_bytes: sizeof(struct holt_stats). */

@@ -44,6 +44,33 @@ int holt_get_version(struct holt *holt, const void *key, size_t key_bytes, uint6
 	return err == -ERANGE ? 0 : err;
 }
 
+int holt_longest_prefix(struct holt *holt, const void *key, size_t key_bytes,
+    size_t *ret_key_bytes, void *value, size_t capacity, size_t *ret_bytes,
+    uint64_t *ret_version)
+{
+	uint32_t found, bytes;
+	uint64_t version;
+	uint8_t nothing;
+	int err = holt_check_key(key, key_bytes);
+
+	if (!err && (!holt || (!value && capacity)))
+		err = -EINVAL;
+	if (err)
+		return err;
+	err = store_longest_prefix(holt->store, key, (uint32_t)key_bytes, &found,
+	    value ? value : &nothing, (uint32_t)min_of(capacity, (size_t)HOLT_VALUE_MAX), &bytes,
+	    &version);
+	if (err && err != -ERANGE)
+		return err;
+	if (ret_key_bytes)
+		*ret_key_bytes = found;
+	if (ret_bytes)
+		*ret_bytes = bytes;
+	if (ret_version)
+		*ret_version = version;
+	return err;
+}
+
 int holt_get_copy(struct holt *holt, const void *key, size_t key_bytes, void **ret_value,
     size_t *ret_bytes, uint64_t *ret_version)
 {

@@ -26,6 +26,22 @@ int holt_move_prefix(struct holt *holt, const void *src, size_t src_bytes, const
 	return err;
 }
 
+int holt_drop_prefix(struct holt *holt, const void *prefix, size_t prefix_bytes)
+{
+	struct store_batch *batch;
+	int err = holt ? holt_check_key(prefix, prefix_bytes) : -EINVAL;
+
+	if (!err)
+		err = store_batch_create(holt->store, &batch);
+	if (err)
+		return err;
+	store_batch_require_prefix_present(batch, prefix, (uint32_t)prefix_bytes);
+	store_batch_drop_prefix(batch, prefix, (uint32_t)prefix_bytes);
+	err = holt_commit(holt, batch, holt->level);
+	store_batch_destroy(batch);
+	return err;
+}
+
 int holt_is_prefix_empty(struct holt *holt, const void *prefix, size_t prefix_bytes)
 {
 	if (!holt || (!prefix && prefix_bytes))

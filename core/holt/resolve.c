@@ -42,6 +42,7 @@ struct key_state {
 	uint64_t version;     /* VERSION_KNOWN */
 	bool is_written;
 	bool is_there; /* is_written */
+	bool is_final; /* its deletion was counted on */
 	const uint8_t *value;
 	uint32_t value_bytes;
 };
@@ -106,6 +107,8 @@ static uint32_t collect_mentions(struct holt_batch *batch, struct mention *menti
 	for (uint32_t i = 0; i + batch->move_count < batch->count; i++) {
 		struct operation *operation = &batch->operations[i];
 
+		if (operation->kind == OPERATION_REQUIRE_PREFIX_EMPTY)
+			continue;
 		mention(mentions, &count, batch, operation->key, &operation->key_id);
 		if (operation->kind == OPERATION_RENAME)
 			mention(mentions, &count, batch, operation->value,
@@ -141,16 +144,24 @@ static int number_keys(struct attempt *attempt)
 
 /* ---- guards ----------------------------------------------------------------------- */
 
-static int pass_guard_on(struct attempt *attempt, struct key_state *state,
-    enum knowledge condition, uint64_t version, uint32_t operation, bool is_ours)
+static int note_guard(struct attempt *attempt, uint32_t operation, bool is_ours)
 {
 	int err = batch_fit((void **)&attempt->guards, &attempt->guard_size,
 	    (uint64_t)attempt->guard_count + 1, sizeof(*attempt->guards));
 
+	if (!err)
+		attempt->guards[attempt->guard_count++] =
+		    (struct guard){.operation = operation, .is_ours = is_ours};
+	return err;
+}
+
+static int pass_guard_on(struct attempt *attempt, struct key_state *state,
+    enum knowledge condition, uint64_t version, uint32_t operation, bool is_ours)
+{
+	int err = note_guard(attempt, operation, is_ours);
+
 	if (err)
 		return err;
-	attempt->guards[attempt->guard_count++] =
-	    (struct guard){.operation = operation, .is_ours = is_ours};
 	switch (condition) {
 	case ABSENT:
 		store_batch_require_absent(attempt->store_batch, state->key, state->key_bytes);
@@ -196,6 +207,58 @@ static int require_version(struct attempt *attempt, struct key_state *state, uin
 	if (state->known == VERSION_KNOWN)
 		return state->version == version ? 0 : -ESTALE;
 	return pass_guard_on(attempt, state, VERSION_KNOWN, version, operation, false);
+}
+
+/* The first key of the batch that begins with @prefix, or the end. */
+static uint32_t first_below(const struct attempt *attempt, struct piece prefix)
+{
+	const uint8_t *bytes = piece_bytes(attempt->batch, prefix);
+	uint32_t lo = 0, hi = attempt->key_count;
+
+	while (lo < hi) {
+		uint32_t middle = (lo + hi) / 2;
+		const struct key_state *state = &attempt->keys[middle];
+
+		if (compare_keys(state->key, state->key_bytes, bytes, prefix.bytes) < 0)
+			lo = middle + 1;
+		else
+			hi = middle;
+	}
+	return lo;
+}
+
+static bool is_below(const struct attempt *attempt, uint32_t key, struct piece prefix)
+{
+	const struct key_state *state = &attempt->keys[key];
+
+	return key < attempt->key_count && state->key_bytes >= prefix.bytes &&
+	       memcmp(state->key, piece_bytes(attempt->batch, prefix), prefix.bytes) == 0;
+}
+
+/*
+ * Keys below the prefix are absent from here on, if the commit succeeds.  The store's
+ * guard leaves out what the batch deletes; that must have been deleted before, and must
+ * stay so.
+ */
+static int require_prefix_empty(struct attempt *attempt, struct piece prefix, uint32_t operation)
+{
+	uint32_t first = first_below(attempt, prefix);
+
+	for (uint32_t i = first; is_below(attempt, i, prefix); i++) {
+		const struct key_state *state = &attempt->keys[i];
+
+		if (state->is_written ? state->is_there : state->known > ABSENT)
+			return -ENOTEMPTY;
+	}
+	for (uint32_t i = first; is_below(attempt, i, prefix); i++) {
+		if (attempt->keys[i].is_written)
+			attempt->keys[i].is_final = attempt->keys[i].known != ABSENT;
+		else
+			attempt->keys[i].known = ABSENT;
+	}
+	store_batch_require_prefix_empty(attempt->store_batch, piece_bytes(attempt->batch, prefix),
+	    prefix.bytes);
+	return note_guard(attempt, operation, false);
 }
 
 /* ---- writes ----------------------------------------------------------------------- */
@@ -264,6 +327,8 @@ static int resolve_rename(struct attempt *attempt, const struct operation *opera
 		err = require_absent(attempt, dst, number);
 	if (err || src == dst)
 		return err;
+	if (dst->is_final)
+		return -EINVAL;
 	write_value(dst, src->value, src->value_bytes);
 	write_absence(src);
 	return 0;
@@ -276,6 +341,9 @@ static int resolve(struct attempt *attempt, uint32_t number)
 	struct key_state *state = &attempt->keys[operation->key_id];
 	const uint8_t *value = piece_bytes(attempt->batch, operation->value);
 	int err = 0;
+
+	if (operation->kind == OPERATION_REQUIRE_PREFIX_EMPTY)
+		return require_prefix_empty(attempt, operation->key, number);
 
 	switch (operation->kind) {
 	case OPERATION_PUT_IF_ABSENT:
@@ -297,6 +365,8 @@ static int resolve(struct attempt *attempt, uint32_t number)
 	}
 	if (err)
 		return err;
+	if (operation->kind <= OPERATION_COMPARE_AND_PUT && state->is_final)
+		return -EINVAL;
 	if (operation->kind <= OPERATION_COMPARE_AND_PUT)
 		write_value(state, value, operation->value.bytes);
 	else if (operation->kind <= OPERATION_DELETE_IF_VERSION)
@@ -308,20 +378,17 @@ static int resolve(struct attempt *attempt, uint32_t number)
 
 static bool names_key_below(const struct attempt *attempt, struct piece prefix)
 {
-	const uint8_t *bytes = piece_bytes(attempt->batch, prefix);
-	uint32_t lo = 0, hi = attempt->key_count;
+	const struct holt_batch *batch = attempt->batch;
 
-	while (lo < hi) {
-		uint32_t middle = (lo + hi) / 2;
-		const struct key_state *state = &attempt->keys[middle];
+	for (uint32_t n = 0; n + batch->move_count < batch->count; n++) {
+		struct piece guarded = batch->operations[n].key;
 
-		if (compare_keys(state->key, state->key_bytes, bytes, prefix.bytes) < 0)
-			lo = middle + 1;
-		else
-			hi = middle;
+		if (batch->operations[n].kind == OPERATION_REQUIRE_PREFIX_EMPTY &&
+		    guarded.bytes >= prefix.bytes &&
+		    memcmp(piece_bytes(batch, guarded), piece_bytes(batch, prefix), prefix.bytes) == 0)
+			return true;
 	}
-	return lo < attempt->key_count && attempt->keys[lo].key_bytes >= prefix.bytes &&
-	       memcmp(attempt->keys[lo].key, bytes, prefix.bytes) == 0;
+	return is_below(attempt, first_below(attempt, prefix), prefix);
 }
 
 static int check_moves(const struct attempt *attempt)
@@ -329,8 +396,10 @@ static int check_moves(const struct attempt *attempt)
 	struct holt_batch *batch = attempt->batch;
 
 	for (uint32_t i = batch->count - batch->move_count; i < batch->count; i++) {
-		if (names_key_below(attempt, batch->operations[i].key) ||
-		    names_key_below(attempt, batch->operations[i].value)) {
+		const struct operation *move = &batch->operations[i];
+
+		if (names_key_below(attempt, move->key) ||
+		    (move->kind == OPERATION_MOVE_PREFIX && names_key_below(attempt, move->value))) {
 			batch->failed = i;
 			return -EINVAL;
 		}
@@ -347,8 +416,11 @@ static void add_moves(struct attempt *attempt)
 	for (uint32_t i = batch->count - batch->move_count; i < batch->count; i++) {
 		struct piece src = batch->operations[i].key, dst = batch->operations[i].value;
 
-		store_batch_move_prefix(attempt->store_batch, piece_bytes(batch, src), src.bytes,
-		    piece_bytes(batch, dst), dst.bytes);
+		if (batch->operations[i].kind == OPERATION_DROP_PREFIX)
+			store_batch_drop_prefix(attempt->store_batch, piece_bytes(batch, src), src.bytes);
+		else
+			store_batch_move_prefix(attempt->store_batch, piece_bytes(batch, src),
+			    src.bytes, piece_bytes(batch, dst), dst.bytes);
 	}
 }
 
@@ -359,7 +431,8 @@ static void add_writes(struct attempt *attempt)
 	for (uint32_t i = 0; i < attempt->key_count; i++) {
 		const struct key_state *state = &attempt->keys[i];
 
-		if (!state->is_written)
+		/* What is not there need not be deleted. */
+		if (!state->is_written || (!state->is_there && state->known == ABSENT))
 			continue;
 		if (state->is_there)
 			store_batch_put(attempt->store_batch, state->key, state->key_bytes,
@@ -371,7 +444,7 @@ static void add_writes(struct attempt *attempt)
 
 static bool is_answer(int err)
 {
-	return err == -EEXIST || err == -ENOENT || err == -ESTALE;
+	return err == -EEXIST || err == -ENOENT || err == -ESTALE || err == -ENOTEMPTY;
 }
 
 static int commit(struct attempt *attempt, enum journal_level level)
@@ -403,6 +476,8 @@ static int run(struct attempt *attempt, enum journal_level level)
 
 		if (!answer)
 			continue;
+		if (answer == -EINVAL)
+			batch->failed = i;
 		if (!is_answer(answer))
 			return answer;
 		err = attempt->guard_count ? commit(attempt, JOURNAL_LOSSY) : 0;

@@ -30,6 +30,7 @@ static void collect(struct holt *holt, struct holt_stats *ret)
 	    .walks = atomic_load_explicit(&holt->counters.walks, memory_order_relaxed),
 	    .guards_failed = store.guards_failed,
 	    .moves = store.moves,
+	    .drops = store.drops,
 	    .frames = store.tree_frames,
 	    .free_frames = store.free_frames,
 	    .volume_bytes = store.volume_bytes,
@@ -58,6 +59,7 @@ static void collect(struct holt *holt, struct holt_stats *ret)
 	    .checkpoints_failed = store.checkpoints_failed,
 	    .checkpoint_frames = store.frames_written,
 	    .checkpoint_ns = store.checkpoint_ns,
+	    .dropping = store.dropping,
 	};
 }
 
@@ -97,6 +99,7 @@ static const struct metric metrics[] = {
     METRIC(COUNTER, batches, "holt_batches_total", "Batches committed."),
     METRIC(COUNTER, guards_failed, "holt_guards_failed_total", "Commits refused by a guard."),
     METRIC(COUNTER, moves, "holt_moves_total", "Prefixes moved."),
+    METRIC(COUNTER, drops, "holt_drops_total", "Prefixes dropped."),
     METRIC(COUNTER, walks, "holt_walks_total", "Cursors opened and visits made."),
     METRIC(GAUGE, frames, "holt_frames", "Frames of the tree."),
     METRIC(GAUGE, free_frames, "holt_free_frames", "Frames of the volume that are wholly free."),
@@ -126,6 +129,7 @@ static const struct metric metrics[] = {
     METRIC(COUNTER, checkpoints_failed, "holt_checkpoints_failed_total", "Checkpoints that failed."),
     METRIC(COUNTER, checkpoint_frames, "holt_checkpoint_frames_total", "Frames written by checkpoints."),
     METRIC(COUNTER, checkpoint_ns, "holt_checkpoint_nanoseconds_total", "Time that checkpoints took."),
+    METRIC(GAUGE, dropping, "holt_dropping", "Dropped prefixes whose keys are not all erased."),
 };
 
 _Static_assert(ARRAY_COUNT(metrics) == sizeof(struct holt_stats) / sizeof(uint64_t),

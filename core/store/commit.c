@@ -55,7 +55,7 @@ static int check_moves(struct store *store, struct store_batch *batch, struct tr
 		    &batch->spares, need);
 
 		/* Nothing below the source: nothing to do. */
-		if (err == -ENOENT && !batch->requires_sources)
+		if (err == -ENOENT && (!batch->requires_sources || move->dst_tree))
 			continue;
 		if (err) {
 			batch->failed_move = i;

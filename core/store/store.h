@@ -206,8 +206,8 @@ void store_batch_require_present(struct store_batch *batch, const void *key, uin
 void store_batch_require_version(struct store_batch *batch, const void *key,
     uint32_t key_bytes, uint64_t version);
 
-/* Guards on all keys that begin with a prefix: -ENOTEMPTY: there are some; -ENOENT: there
- * are none.  A batch with such a guard holds up other writers for a moment. */
+/* Guards on all keys that begin with a prefix: -ENOTEMPTY: there are some that the batch
+ * itself does not delete; -ENOENT: there are none.  A batch with such a guard holds up other writers for a moment. */
 void store_batch_require_prefix_empty(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
 void store_batch_require_prefix_present(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
 
@@ -223,7 +223,8 @@ uint32_t store_batch_failed_guard(const struct store_batch *batch);
 void store_batch_move_prefix(struct store_batch *batch, const void *src,
     uint32_t src_bytes, const void *dst, uint32_t dst_bytes);
 
-/* Moves of the batch that find nothing at their source make the commit answer -ENOENT. */
+/* Moves of the batch, not drops, that find nothing at their source make the commit answer
+ * -ENOENT. */
 void store_batch_require_sources(struct store_batch *batch);
 
 /* After a commit: the move that made it fail, counted from 0; UINT32_MAX: none did. */

@@ -139,6 +139,16 @@ bool model_move_fits(const struct model *model, const struct op *op)
 	return true;
 }
 
+static void drop_prefix(struct model *model, const struct model_key *prefix)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < model->count; i++)
+		if (!key_begins_with(&model->items[i].key, prefix))
+			model->items[kept++] = model->items[i];
+	model->count = kept;
+}
+
 static int move_prefix(struct model *model, const struct op *op)
 {
 	if (key_begins_with(&op->key, &op->destination) ||
@@ -160,7 +170,7 @@ static int move_prefix(struct model *model, const struct op *op)
 
 int model_apply(struct model *model, const struct op *op)
 {
-	bool is_there = op->kind != OP_MOVE_PREFIX && find(model, &op->key);
+	bool is_there = find(model, &op->key);
 	int err = 0;
 
 	switch (op->kind) {
@@ -168,6 +178,11 @@ int model_apply(struct model *model, const struct op *op)
 		return rename_key(model, op);
 	case OP_MOVE_PREFIX:
 		return move_prefix(model, op);
+	case OP_DROP_PREFIX:
+		drop_prefix(model, &op->key);
+		return 0;
+	case OP_REQUIRE_PREFIX_EMPTY:
+		return model_has_below(model, &op->key) ? -ENOTEMPTY : 0;
 	case OP_PUT_IF_ABSENT:
 	case OP_REQUIRE_ABSENT:
 		err = is_there ? -EEXIST : 0;

@@ -82,6 +82,8 @@ static int call(const struct op *op)
 	case OP_RENAME:
 		return holt_rename(holt, key, bytes, op->destination.bytes, op->destination.count,
 		    op->is_replacing ? HOLT_REPLACE : 0);
+	case OP_DROP_PREFIX:
+		return holt_drop_prefix(holt, key, bytes);
 	default:
 		return holt_move_prefix(holt, key, bytes, op->destination.bytes,
 		    op->destination.count);
@@ -114,6 +116,10 @@ static void add(struct holt_batch *batch, const struct op *op)
 		return holt_batch_require_absent(batch, key, bytes);
 	case OP_REQUIRE_VERSION:
 		return holt_batch_require_version(batch, key, bytes, op->version);
+	case OP_REQUIRE_PREFIX_EMPTY:
+		return holt_batch_require_prefix_empty(batch, key, bytes);
+	case OP_DROP_PREFIX:
+		return holt_batch_drop_prefix(batch, key, bytes);
 	default:
 		return holt_batch_move_prefix(batch, key, bytes, op->destination.bytes,
 		    op->destination.count);
@@ -134,15 +140,21 @@ static void learn_versions(void)
 static void do_single(void)
 {
 	static const enum op_kind kinds[] = {OP_PUT, OP_PUT, OP_PUT_IF_ABSENT, OP_COMPARE_AND_PUT,
-	    OP_DELETE, OP_DELETE_IF_VERSION, OP_RENAME, OP_MOVE_PREFIX};
+	    OP_DELETE, OP_DELETE_IF_VERSION, OP_RENAME, OP_MOVE_PREFIX, OP_DROP_PREFIX};
 	struct op op = pick_op(kinds[below(ARRAY_COUNT(kinds))]);
-	bool is_there = model_find(&model, &op.key);
+	bool is_there = op.kind == OP_DROP_PREFIX ? model_has_below(&model, &op.key)
+						  : model_find(&model, &op.key) != NULL;
 	int expected, err;
 
 	if (op.kind == OP_MOVE_PREFIX && !model_move_fits(&model, &op))
 		return;
+	/* Else little is left to work on. */
+	if (op.kind == OP_DROP_PREFIX && op.key.count < 3)
+		return;
 	err = call(&op);
-	expected = op.kind == OP_DELETE && !is_there ? -ENOENT : model_apply(&model, &op);
+	expected = model_apply(&model, &op);
+	if ((op.kind == OP_DELETE || op.kind == OP_DROP_PREFIX) && !is_there)
+		expected = -ENOENT;
 	ck_assert_msg(err == expected, "operation %d answers %d and not %d", op.kind, err, expected);
 	made += err == 0;
 	refused += err != 0;
@@ -157,7 +169,8 @@ static bool names_key_below(const struct op *ops, uint32_t count, const struct o
 
 		for (unsigned k = 0; k < (ops[i].kind == OP_RENAME ? 2u : 1u); k++)
 			if (key_begins_with(keys[k], &move->key) ||
-			    key_begins_with(keys[k], &move->destination))
+			    (move->kind == OP_MOVE_PREFIX &&
+				key_begins_with(keys[k], &move->destination)))
 				return true;
 	}
 	return false;
@@ -170,7 +183,7 @@ static int expect_batch(const struct op *ops, uint32_t count, size_t *failed)
 
 	*failed = SIZE_MAX;
 	scratch = model;
-	if (last->kind == OP_MOVE_PREFIX && names_key_below(ops, count - 1, last)) {
+	if (last->kind >= OP_MOVE_PREFIX && names_key_below(ops, count - 1, last)) {
 		*failed = count - 1;
 		return -EINVAL;
 	}
@@ -196,14 +209,17 @@ static void do_batch(struct holt_batch *batch)
 	for (uint32_t i = 0; i < count; i++) {
 		/* Mostly writes, or few batches come through. */
 		ops[i] = pick_op(below(3) ? (enum op_kind)(below(2) ? OP_PUT : OP_DELETE)
-					  : (enum op_kind)below(OP_MOVE_PREFIX));
+					  : (enum op_kind)below(OP_REQUIRE_PREFIX_EMPTY));
 		if (i && below(3) == 0)
 			ops[i].key = ops[below(i)].key;
 		if (i && below(4) == 0)
 			ops[i].destination = ops[below(i)].key;
 	}
-	ops[count] = pick_op(OP_MOVE_PREFIX);
-	if (below(6) == 0 && model_move_fits(&model, &ops[count]))
+	if (below(4) == 0)
+		ops[count - 1].kind = OP_REQUIRE_PREFIX_EMPTY;
+	ops[count] = pick_op(below(2) ? OP_MOVE_PREFIX : OP_DROP_PREFIX);
+	if (below(6) == 0 && (ops[count].kind == OP_DROP_PREFIX ? ops[count].key.count > 2
+								: model_move_fits(&model, &ops[count])))
 		count++;
 	expected = expect_batch(ops, count, &failed);
 	for (uint32_t i = 0; i < count; i++)

@@ -378,6 +378,43 @@ START_TEST(holt_moves_everything_below_a_prefix)
 }
 END_TEST
 
+START_TEST(holt_drops_everything_below_a_prefix)
+{
+	put_listing();
+	ck_assert_int_eq(holt_drop_prefix(holt, S("x")), -ENOENT);
+	ck_assert_int_eq(holt_drop_prefix(holt, "", 0), -EINVAL);
+	ck_assert_int_eq(holt_drop_prefix(NULL, S("a")), -EINVAL);
+	ck_ok(holt_drop_prefix(holt, S("a/")));
+	ck_assert_str_eq(list_all(), "a=v a-=v b/=v b0=v c=v");
+	ck_ok(put("a/new", "1"));
+	holt_reopen();
+	ck_assert_str_eq(list_all(), "a=v a-=v a/new=1 b/=v b0=v c=v");
+}
+END_TEST
+
+START_TEST(holt_finds_the_longest_key_that_a_key_begins_with)
+{
+	char value[8];
+	uint64_t version;
+	size_t bytes, key_bytes;
+
+	ck_ok(put("a", "1"));
+	ck_ok(put("a/b", "22"));
+	ck_ok(holt_longest_prefix(holt, S("a/b/c"), &key_bytes, value, 8, &bytes, &version));
+	ck_assert_uint_eq(key_bytes, 3);
+	ck_assert_uint_eq(bytes, 2);
+	ck_assert_uint_eq(version, version_of("a/b"));
+	ck_ok(holt_longest_prefix(holt, S("a/b"), &key_bytes, value, 8, &bytes, NULL));
+	ck_assert_uint_eq(key_bytes, 3);
+	ck_ok(holt_longest_prefix(holt, S("a/"), &key_bytes, value, 8, NULL, NULL));
+	ck_assert_uint_eq(key_bytes, 1);
+	ck_assert_int_eq(holt_longest_prefix(holt, S("a/b"), &key_bytes, value, 1, &bytes, NULL), -ERANGE);
+	ck_assert_uint_eq(bytes, 2);
+	ck_assert_int_eq(holt_longest_prefix(holt, S("b"), NULL, value, 1, &bytes, NULL), -ENOENT);
+	ck_assert_int_eq(holt_longest_prefix(holt, "", 0, NULL, value, 1, &bytes, NULL), -EINVAL);
+}
+END_TEST
+
 /* ---- loads ------------------------------------------------------------------------------- */
 
 struct items {
@@ -457,6 +494,8 @@ int main(void)
 	tcase_add_test(tcase, holt_common_prefixes_may_end_with_the_highest_byte);
 	tcase_add_test(tcase, holt_cursor_goes_on_where_it_is_sent);
 	tcase_add_test(tcase, holt_moves_everything_below_a_prefix);
+	tcase_add_test(tcase, holt_drops_everything_below_a_prefix);
+	tcase_add_test(tcase, holt_finds_the_longest_key_that_a_key_begins_with);
 	tcase_add_test(tcase, holt_loads_sorted_and_other_items);
 	tcase_add_test(tcase, holt_load_ends_with_the_callers_error);
 	suite_add_tcase(suite, tcase);
