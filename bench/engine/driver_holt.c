@@ -286,15 +286,8 @@ int ours_move_prefix(void *ctx, const void *src, size_t src_bytes, const void *d
 int ours_drop_prefix(void *ctx, const void *prefix, size_t prefix_bytes)
 {
 	struct session *session = ctx;
-	struct store_batch *batch;
-	int err = store_batch_create(session->holt->store, &batch);
 
-	if (err)
-		return err;
-	store_batch_drop_prefix(batch, prefix, (uint32_t)prefix_bytes);
-	err = store_commit(session->holt->store, batch, NULL);
-	store_batch_destroy(batch);
-	return err;
+	return holt_drop_prefix(session->holt, prefix, prefix_bytes);
 }
 
 const struct bench_driver driver_holt = {
