@@ -34,6 +34,7 @@
 #include "base/log.h"
 #include "bench/engine/child.h"
 #include "bench/engine/report.h"
+#include "holt/holt.h"
 
 void bench_die(const char *format, ...)
 {
@@ -264,6 +265,16 @@ static void write_json(void)
 		bench_die("%s: %s", path, strerror(-err));
 }
 
+/* Whoever reads the figures later wants to know whether the machine was busy. */
+static void describe_machine(void)
+{
+	double load[1] = {0};
+
+	getloadavg(load, 1);
+	report_note("libholt %s, %ld processors, load %.1f", holt_version(),
+	    sysconf(_SC_NPROCESSORS_ONLN), load[0]);
+}
+
 int main(void)
 {
 	struct sigaction action = {.sa_handler = stop};
@@ -273,6 +284,7 @@ int main(void)
 	read_config(&config);
 	report_begin();
 	make_dir(&config);
+	describe_machine();
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
