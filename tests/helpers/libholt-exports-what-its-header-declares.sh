@@ -20,3 +20,10 @@ nm -g --defined-only "$top_builddir/libholt.a" | sed -n 's/.* [A-Z] //p' | sort 
 # A sanitizer adds symbols of its own.
 grep -v '^__' static >own || true
 diff declared own || fail "libholt.a does not export what holt.h declares"
+
+while read -r function; do
+  page=man/$function.3
+  if [ ! -f "$top_srcdir/$page" ] && [ ! -f "$top_builddir/$page" ]; then
+    fail "no manual page for $function"
+  fi
+done <declared
