@@ -75,7 +75,7 @@ static void forget_in_frame(struct fs *fs, uint64_t block, uint32_t count)
 {
 	frame_key key = frame_key_make(FRAME_DATA, block / FRAME_BLOCKS);
 	uint32_t slot = pool_latch_key_exclusive(fs->pool, key);
-	struct slot_blocks *blocks;
+	union slot_blocks *blocks;
 	uint64_t mask[2];
 
 	if (slot == POOL_NO_SLOT)
@@ -140,7 +140,7 @@ static void used_part(struct fs *fs, uint64_t frame, uint32_t *ret_first, uint32
 /* Brings in what is absent of the run; into an empty slot the frame's used part. */
 static int load(struct fs *fs, uint32_t slot, uint64_t frame, uint32_t first, uint32_t count)
 {
-	struct slot_blocks *blocks = pool_blocks(fs->pool, slot);
+	union slot_blocks *blocks = pool_blocks(fs->pool, slot);
 	struct slot_state *state = &fs->slots[slot];
 	uint64_t has[2], mask[2];
 	int err;
@@ -182,7 +182,7 @@ static bool verifies(struct fs *fs, uint32_t slot, uint32_t i, uint32_t checksum
 
 static int verify(struct fs *fs, uint32_t slot, const struct block_run *run, uint64_t *ret_bad)
 {
-	struct slot_blocks *blocks = pool_blocks(fs->pool, slot);
+	union slot_blocks *blocks = pool_blocks(fs->pool, slot);
 	uint32_t first = (uint32_t)(run->block % FRAME_BLOCKS);
 
 	for (uint32_t i = 0; i < run->count; i++) {
@@ -279,7 +279,7 @@ int cache_pin(struct fs *fs, const struct block_run *run, bool loads,
  * them: they may be filled in beside those that are there. */
 static void copy_into(struct fs *fs, uint32_t to, uint32_t from, const uint64_t mask[2])
 {
-	struct slot_blocks *blocks = pool_blocks(fs->pool, to);
+	union slot_blocks *blocks = pool_blocks(fs->pool, to);
 
 	for (uint32_t i = 0; i < FRAME_BLOCKS; i++) {
 		if (!mask_has(mask, i) || mask_has(blocks->present, i))

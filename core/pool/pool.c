@@ -246,7 +246,7 @@ int pool_lease(struct pool *pool, uint32_t *ret_slot)
 	atomic_store(&s->owner, OWNER_LEASED);
 	atomic_store_explicit(&s->dirty_epoch, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->is_referenced, 0, memory_order_relaxed);
-	s->blocks = (struct slot_blocks){0};
+	s->blocks = (union slot_blocks){0};
 	*ret_slot = slot;
 	return 0;
 }
@@ -422,7 +422,7 @@ void pool_set_dirty_epoch(struct pool *pool, uint32_t slot, uint64_t epoch)
 	atomic_store(&pool_slot(pool, slot)->dirty_epoch, epoch);
 }
 
-struct slot_blocks *pool_blocks(struct pool *pool, uint32_t slot)
+union slot_blocks *pool_blocks(struct pool *pool, uint32_t slot)
 {
 	return &pool_slot(pool, slot)->blocks;
 }

@@ -178,13 +178,15 @@ uint64_t pool_dirty_epoch(struct pool *pool, uint32_t slot);
 void pool_set_dirty_epoch(struct pool *pool, uint32_t slot, uint64_t epoch);
 
 /*
- * For data frames: which of the 128 blocks are present and verified.  Set bits only
- * under the exclusive latch; cleared when the slot is leased anew.
+ * For data frames: which of the 128 blocks are present and verified.  For tree frames: the
+ * epoch in which the image came to be, 0 if it is not known (it was read from disk).  Set
+ * only under the exclusive latch; cleared when the slot is leased anew.
  */
-struct slot_blocks {
+union slot_blocks {
 	uint64_t present[2];
+	uint64_t birth;
 };
-struct slot_blocks *pool_blocks(struct pool *pool, uint32_t slot);
+union slot_blocks *pool_blocks(struct pool *pool, uint32_t slot);
 
 struct pool_counters {
 	uint64_t slots, faulted, free, live_tree, live_data, dirty;

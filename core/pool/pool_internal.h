@@ -45,7 +45,7 @@ struct slot {
 	_Atomic uint64_t latch;	      /* latch.c */
 	_Atomic uint64_t owner;	      /* above */
 	_Atomic uint64_t dirty_epoch; /* written under the exclusive latch */
-	struct slot_blocks blocks;    /* guarded by the latch, or the lease */
+	union slot_blocks blocks;    /* guarded by the latch, or the lease */
 	_Atomic uint32_t pins;	      /* raised under a latch, lowered anywhere */
 	_Atomic uint32_t is_referenced; /* a hint for the clock */
 } __attribute__((aligned(POOL_CACHE_LINE)));

@@ -65,20 +65,23 @@ void space_freeze(struct space *space)
 
 /* ---- changes of the checkpoint itself ------------------------------------------ */
 
-static int frozen_change(struct space *space, uint64_t block, uint32_t count, bool is_use)
+static int frozen_change(struct space *space, uint64_t block, uint32_t count,
+    enum frozen_kind kind)
 {
 	int err;
 
 	ASSERT(space->space_map.is_frozen);
 	err = array_grow((void **)&space->changes, space->change_count, &space->change_room,
 	    sizeof(space->changes[0]));
-	if (!err && is_use)
+	if (!err && kind == FROZEN_USE)
 		err = space_use_locked(space, block, count, true);
-	else if (!err)
+	else if (!err && kind == FROZEN_FREE)
 		err = space_free_locked(space, block, count, true);
+	else if (!err)
+		err = space_keep_locked(space, block, count);
 	if (!err)
 		space->changes[space->change_count++] =
-		    (struct frozen_change){block, count, is_use};
+		    (struct frozen_change){block, count, kind};
 	return err;
 }
 
@@ -87,7 +90,7 @@ int space_frozen_use(struct space *space, uint64_t block, uint32_t count)
 	int err;
 
 	mutex_lock(&space->lock);
-	err = frozen_change(space, block, count, true);
+	err = frozen_change(space, block, count, FROZEN_USE);
 	mutex_unlock(&space->lock);
 	return err;
 }
@@ -97,7 +100,17 @@ int space_frozen_free(struct space *space, uint64_t block, uint32_t count)
 	int err;
 
 	mutex_lock(&space->lock);
-	err = frozen_change(space, block, count, false);
+	err = frozen_change(space, block, count, FROZEN_FREE);
+	mutex_unlock(&space->lock);
+	return err;
+}
+
+int space_frozen_keep(struct space *space, uint64_t block, uint32_t count)
+{
+	int err;
+
+	mutex_lock(&space->lock);
+	err = frozen_change(space, block, count, FROZEN_KEEP);
 	mutex_unlock(&space->lock);
 	return err;
 }
@@ -124,7 +137,7 @@ static int move_page(struct space *space, struct page_map *map, struct map_node 
 	int err = 0;
 
 	if (!node->is_moved && node->block) {
-		err = frozen_change(space, node->block, 1, false);
+		err = frozen_change(space, node->block, 1, FROZEN_FREE);
 		if (err)
 			return err;
 		space->map_resting_blocks++;
@@ -138,7 +151,7 @@ static int move_page(struct space *space, struct page_map *map, struct map_node 
 	if (err)
 		return err;
 	node->next_block = block;
-	return frozen_change(space, block, 1, true);
+	return frozen_change(space, block, 1, FROZEN_USE);
 }
 
 static int move_round(struct space *space, struct page_map *map, bool *is_changed)

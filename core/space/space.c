@@ -307,6 +307,28 @@ int space_free_locked(struct space *space, uint64_t block, uint64_t count, bool 
 	return 0;
 }
 
+int space_keep_locked(struct space *space, uint64_t block, uint64_t count)
+{
+	struct run_part part = part_of(block, count);
+	int err;
+
+	if (!layout_has_run(&space->layout, block, count) ||
+	    !space_run_is_used_locked(space, block, count))
+		return -EUCLEAN;
+	err = prepare_run(space, block, count, true, -1);
+	if (err)
+		return err;
+	while (part_next(&part)) {
+		struct group *group = space->groups[part.group];
+
+		set_used(space, group, &part, false, true);
+		group_set(group->allocated, part.slot, part.mask);
+		space->allocated_blocks += part.blocks;
+		index_update_locked(space, group, part.slot);
+	}
+	return 0;
+}
+
 void space_take_back_locked(struct space *space, const struct frozen_change *change)
 {
 	unsigned old = space->young ^ 1;
@@ -315,8 +337,11 @@ void space_take_back_locked(struct space *space, const struct frozen_change *cha
 	while (part_next(&part)) {
 		struct group *group = space->groups[part.group];
 
-		set_used(space, group, &part, !change->is_use, true);
-		if (change->is_use) {
+		set_used(space, group, &part, change->kind != FROZEN_USE, true);
+		if (change->kind == FROZEN_KEEP) {
+			group_clear(group->allocated, part.slot, part.mask);
+			space->allocated_blocks -= part.blocks;
+		} else if (change->kind == FROZEN_USE) {
 			group_set(group->allocated, part.slot, part.mask);
 			space->allocated_blocks += part.blocks;
 		} else {

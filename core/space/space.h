@@ -23,7 +23,7 @@
  *
  * Checkpoint protocol (called by the store, in this order):
  *   space_freeze()      transactions held back: the image to be saved is this state
- *   space_frozen_use(), space_frozen_free()
+ *   space_frozen_use(), space_frozen_free(), space_frozen_keep()
  *                       tree slots of this checkpoint, in image and live state
  *   manifest_set()      likewise
  *   space_write_maps()  allocates blocks for changed pages, writes them; no flush
@@ -158,6 +158,10 @@ int manifest_for_each(struct space *space,
 void space_freeze(struct space *space);
 int space_frozen_use(struct space *space, uint64_t block, uint32_t count);
 int space_frozen_free(struct space *space, uint64_t block, uint32_t count);
+
+/* As space_frozen_free(), but the blocks are not to rest: they stay allocated until
+ * space_cancel(), which must not come before the thaw. */
+int space_frozen_keep(struct space *space, uint64_t block, uint32_t count);
 
 /* Writes every changed page to a fresh block; the new roots go into @superblock.
  * @generation is stamped into the pages. */

@@ -119,10 +119,12 @@ struct map_frame {
 };
 
 /* A change of the checkpoint under way, to take back if it fails. */
+enum frozen_kind { FROZEN_USE, FROZEN_FREE, FROZEN_KEEP };
+
 struct frozen_change {
 	uint64_t block;
 	uint32_t count;
-	bool is_use;
+	enum frozen_kind kind;
 };
 
 struct manifest_change {
@@ -246,6 +248,8 @@ bool space_run_is_used_locked(const struct space *space, uint64_t block, uint64_
 
 /* Use and free of any blocks, in the live state, or with @is_frozen in the image too. */
 int space_use_locked(struct space *space, uint64_t block, uint64_t count, bool is_frozen);
+/* Used blocks that are free in the image become allocated; in a checkpoint. */
+int space_keep_locked(struct space *space, uint64_t block, uint64_t count);
 int space_free_locked(struct space *space, uint64_t block, uint64_t count, bool is_frozen);
 
 /*

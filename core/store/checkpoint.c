@@ -85,7 +85,7 @@ static void take_lists(struct checkpoint *checkpoint)
 	for (uint32_t i = 0; i < dirty.count; i++) {
 		uint32_t slot = pool_find(store->pool, frame_key_make(FRAME_TREE, dirty.ids[i]));
 
-		if (slot != POOL_NO_SLOT && pool_dirty_epoch(store->pool, slot) == checkpoint->epoch) {
+		if (slot != POOL_NO_SLOT && pool_dirty_epoch(store->pool, slot)) {
 			checkpoint->frames[checkpoint->frame_count++] =
 			    (struct dirty_frame){.frame_id = dirty.ids[i], .slot = slot};
 			continue;
@@ -115,7 +115,7 @@ static int begin(struct checkpoint *checkpoint)
 	checkpoint->epoch = store->tree.epoch++;
 	atomic_store(&store->cut_lsn, checkpoint->lsn);
 	checkpoint->copies_before = atomic_load(&store->tree.counters.cow_copies);
-	store->internal.epoch = store->tree.epoch;
+	store->tree.cut = store->internal.cut = store->internal.epoch = store->tree.epoch;
 	checkpoint->internal_root = store->internal.root_id;
 	take_lists(checkpoint);
 	space_freeze(store->space);
@@ -129,17 +129,18 @@ static int begin(struct checkpoint *checkpoint)
 static void settle_frame(struct store *store, const struct dirty_frame *frame, uint64_t epoch, bool is_written)
 {
 	frame_key key = frame_key_make(FRAME_TREE, frame->frame_id);
-	bool is_live;
+	bool is_live, is_kept;
 
 	pool_latch_exclusive(store->pool, frame->slot);
 	is_live = pool_is_owner(store->pool, frame->slot, key);
 	if (is_live) {
-		ASSERT(pool_dirty_epoch(store->pool, frame->slot) == epoch);
+		ASSERT(pool_dirty_epoch(store->pool, frame->slot) <= epoch);
 		/* Not written: no checkpoint is left that would own a frozen image. */
 		pool_set_dirty_epoch(store->pool, frame->slot, is_written ? 0 : store->tree.epoch);
 	}
+	is_kept = !is_live && views_settle(store, frame->frame_id, frame->slot, is_written);
 	pool_unlatch_exclusive(store->pool, frame->slot);
-	if (!is_live)
+	if (!is_live && !is_kept)
 		pool_release(store->pool, frame->slot);
 	atomic_fetch_sub(&store->dirty_count, 1);
 }
@@ -156,12 +157,11 @@ static int place_frame(struct store *store, uint64_t frame_id, uint64_t *ret_dis
 		err = space_frozen_use(store->space, *ret_disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
 	manifest_get(store->space, frame_id, &old);
 	if (!err && old.disk_frame)
-		err = space_frozen_free(store->space, old.disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
+		err = views_free_place(store, frame_id, old.disk_frame);
 	return err;
 }
 
-/* The rest of the last block holds whatever was there before. */
-static void clear_tail(void *image)
+void store_clear_tail(void *image)
 {
 	uint32_t end = from_le32(image_header(image)->heap_end);
 
@@ -177,7 +177,7 @@ static int prepare_frame(struct checkpoint *checkpoint, const struct dirty_frame
 
 	if (err)
 		return err;
-	clear_tail(image);
+	store_clear_tail(image);
 	*header = *image_header_const(image);
 	place->header_checksum = tree_frame_seal(image, header, checkpoint->lsn, store->uuid_seed);
 	place->used_blocks = tree_frame_used_blocks(image);
@@ -290,7 +290,7 @@ static int forget_dropped(struct checkpoint *checkpoint)
 		manifest_get(store->space, checkpoint->dropped.ids[i], &old);
 		if (!old.disk_frame)
 			continue;
-		err = space_frozen_free(store->space, old.disk_frame * FRAME_BLOCKS, FRAME_BLOCKS);
+		err = views_free_place(store, checkpoint->dropped.ids[i], old.disk_frame);
 		manifest_set(store->space, checkpoint->dropped.ids[i], &none);
 	}
 	return err;
@@ -351,8 +351,11 @@ static int run_locked(struct store *store, bool is_final)
 		return err;
 	err = begin(&checkpoint);
 	if (!err) {
+		views_begin_keeping(store);
 		err = write_image(&checkpoint, is_final);
 		finish(&checkpoint, err);
+		views_end_keeping(store, err == 0);
+		views_spill(store);
 	}
 	if (err)
 		store_fail(store, err, "a checkpoint could not be written");

@@ -353,7 +353,8 @@ int store_commit(struct store *store, struct store_batch *batch, lsn_t *ret_lsn)
 		return err;
 	do {
 		err = commit_logged(store, batch, &end);
-	} while (err == -ENOSPC && !batch->erase_count && drop_help(store));
+	} while (err == -ENOSPC &&
+		 ((!batch->erase_count && drop_help(store)) || views_end_oldest(store)));
 	if (err == -EEXIST || err == -ENOENT || err == -ESTALE || err == -ENOTEMPTY)
 		atomic_fetch_add_explicit(&store->stats.guards_failed, 1, memory_order_relaxed);
 	if (err)

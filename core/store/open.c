@@ -49,6 +49,7 @@ void store_destroy(struct store *store)
 {
 	drop_stop(store);
 	store_stop_thread(store);
+	views_fini(&store->views);
 	pool_close(store->pool);
 	space_close(store->space);
 	gate_destroy(store->gate);
@@ -79,6 +80,7 @@ struct store *store_create(const struct store_options *options)
 	mutex_init(&store->dirty_mutex, RANK_DIRTY);
 	condition_init(&store->thread_condition);
 	condition_init(&store->checkpoint_done);
+	views_init(&store->views);
 	store->gate = gate_create(RANK_GATE);
 	return store;
 }
@@ -100,11 +102,13 @@ void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_r
 	    .pool = store->pool,
 	    .root_id = root_id,
 	    .epoch = 1,
+	    .cut = 1,
 	    .shape = 1,
 	    .host = {
 		.ctx = store,
 		.dirtied = store_frame_dirtied,
 		.take_id = store_take_id,
+		.retain = store_retain_image,
 		.dropped = store_frame_dropped,
 	    },
 	};

@@ -286,14 +286,22 @@ static void report_read(uint64_t frame_id, const struct manifest_place *place, u
 
 static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
 {
+	bool is_retained = views_is_retained_id(frame_id);
+	uint64_t id = frame_id;
 	struct manifest_place place;
 	uint32_t bad_block;
-	int err;
+	int err = 0;
 
-	find_place(store, frame_id, &place);
-	if (!place.disk_frame)
+	if (is_retained)
+		err = views_find_place(store, id, &frame_id, &place);
+	else
+		find_place(store, id, &place);
+	if (err || !place.disk_frame)
 		return -ENOENT;
 	err = read_image(store, frame_id, &place, slot, pool_memory(store->pool, slot), &bad_block);
+	/* Its views have ended, and the place is another's. */
+	if (err && is_retained && views_find_place(store, id, &frame_id, &place))
+		return -ENOENT;
 	if (err)
 		report_read(frame_id, &place, bad_block, err);
 	return err;

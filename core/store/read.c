@@ -15,8 +15,18 @@
 
 #define LOST_FRAMES_MAX 4
 
+static bool is_of_view(const struct attempt *attempt)
+{
+	return attempt->tree && attempt->tree->view;
+}
+
 void attempt_begin(struct attempt *attempt)
 {
+	if (is_of_view(attempt)) {
+		/* Nobody changes what a view sees: it is as good as in the gate. */
+		attempt->in_gate = true;
+		return;
+	}
 	if (!attempt->in_gate)
 		return;
 	if (attempt->is_exclusive)
@@ -33,8 +43,30 @@ static void leave_gate(struct attempt *attempt)
 		gate_leave_shared(attempt->store->gate, attempt->ticket);
 }
 
+/* The frame may be found at another place from one moment to the next, not for ever. */
+#define VIEW_LOST_MAX 1000
+
+static bool view_attempt_again(struct attempt *attempt, int *err, const struct tree_need *need)
+{
+	bool was_lacking = *err == -EAGAIN;
+
+	if (was_lacking)
+		*err = view_load(attempt->tree, need->frame_id);
+	if (was_lacking && *err == 0)
+		return true;
+	if (was_lacking && *err == -ENOENT) {
+		*err = -EUCLEAN;
+		return ++attempt->lost < VIEW_LOST_MAX;
+	}
+	if (*err == -ECANCELED)
+		*err = -ESTALE;
+	return false;
+}
+
 bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *need)
 {
+	if (is_of_view(attempt))
+		return view_attempt_again(attempt, err, need);
 	if (attempt->in_gate) {
 		if (*err == -EAGAIN)
 			*err = store_check_need(attempt->store, need);
@@ -57,10 +89,10 @@ bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *ne
 	return true;
 }
 
-int store_get(struct store *store, const void *key, uint32_t key_bytes, void *value,
-    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
+int store_get_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
 {
-	struct attempt attempt = {.store = store};
+	struct attempt attempt = {.store = store, .tree = tree};
 	struct tree_need need = {0};
 	unsigned number = thread_number();
 	int err;
@@ -70,10 +102,16 @@ int store_get(struct store *store, const void *key, uint32_t key_bytes, void *va
 	counter_add(number, &store->counts[number].gets, 1);
 	do {
 		attempt_begin(&attempt);
-		err = tree_get(&store->tree, attempt.in_gate, key, key_bytes, value, capacity,
+		err = tree_get(tree, attempt.in_gate, key, key_bytes, value, capacity,
 		    ret_bytes, ret_version, &need);
 	} while (attempt_again(&attempt, &err, &need));
 	return err;
+}
+
+int store_get(struct store *store, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
+{
+	return store_get_from(store, &store->tree, key, key_bytes, value, capacity, ret_bytes, ret_version);
 }
 
 int store_longest_prefix(struct store *store, const void *key, uint32_t key_bytes,

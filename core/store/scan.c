@@ -48,7 +48,7 @@ static struct tree_range range_of(const struct store_range *range)
 
 static int fetch_run(struct store *store, struct tree_scan *scan, uint32_t items)
 {
-	struct attempt attempt = {.store = store};
+	struct attempt attempt = {.store = store, .tree = scan->tree};
 	struct tree_need need = {0};
 	int err;
 
@@ -208,13 +208,19 @@ static int visit_run(struct tree_scan *scan, store_visit_fn visit, void *ctx)
 int store_visit(struct store *store, const struct store_range *range, uint64_t limit,
     store_visit_fn visit, void *ctx)
 {
+	return visit_tree(store, &store->tree, range, limit, visit, ctx);
+}
+
+int visit_tree(struct store *store, struct tree *tree, const struct store_range *range,
+    uint64_t limit, store_visit_fn visit, void *ctx)
+{
 	uint64_t left = limit ? limit : UINT64_MAX;
 	struct tree_range whole = range_of(range);
 	struct tree_scan scan;
 	int result;
 
 	count_walk(store);
-	tree_scan_init(&scan, &store->tree);
+	tree_scan_init(&scan, tree);
 	result = tree_scan_seek(&scan, &whole);
 	while (!result && left) {
 		result = fetch_run(store, &scan, (uint32_t)min_of(left, (uint64_t)TREE_RUN_ITEMS));

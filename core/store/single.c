@@ -183,6 +183,7 @@ static int commit_one(struct store *store, struct tree_single *single,
 		fold_after(store, single);
 	if (ret_lsn)
 		*ret_lsn = end;
+	drop_step_inline(store);
 	return 0;
 }
 

@@ -52,6 +52,8 @@ int store_alloc_blocks(struct store *store, uint32_t want, struct space_run *ret
 
 	if (err == -ENOSPC && atomic_load(&store->pending_bytes) && store_checkpoint(store) == 0)
 		err = space_alloc_blocks(store->space, SPACE_DATA, want, ret);
+	while (err == -ENOSPC && views_end_oldest(store))
+		err = space_alloc_blocks(store->space, SPACE_DATA, want, ret);
 	return err;
 }
 
@@ -124,6 +126,7 @@ void store_counters(struct store *store, struct store_counters *ret)
 	    .guards_failed = atomic_load(&stats->guards_failed),
 	    .moves = atomic_load(&tree->moves) - atomic_load(&store->drops),
 	    .drops = atomic_load(&store->drops),
+	    .views = views_count(store),
 	    .dropping = atomic_load(&store->dropping),
 	    .frame_loads = atomic_load(&stats->frame_loads),
 	    .splits = atomic_load(&tree->splits),

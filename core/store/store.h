@@ -38,6 +38,7 @@
 
 struct store;
 struct store_batch;
+struct store_view;
 struct store_cursor;
 
 #define STORE_KEY_MAX 65534u
@@ -178,6 +179,27 @@ int store_cursor_next(struct store_cursor *cursor, struct store_item *ret);
 
 /* 1: no key begins with @prefix; 0: some do. */
 int store_is_prefix_empty(struct store *store, const void *prefix, uint32_t prefix_bytes);
+
+/* ---- views ------------------------------------------------------------------ */
+
+/*
+ * Everything as it is now, for as long as the view is open.  Opening copies nothing.
+ * Frames changed later are there twice; when memory or space runs out the oldest view
+ * ends: its calls and cursors answer -ESTALE.  A view must be closed before the store,
+ * and its cursors before the view.
+ */
+int store_view_open(struct store *store, struct store_view **ret);
+void store_view_close(struct store_view *view); /* NULL allowed */
+
+int store_view_get(struct store_view *view, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
+int store_view_cursor_open(struct store_view *view, const struct store_range *range,
+    struct store_cursor **ret);
+int store_view_visit(struct store_view *view, const struct store_range *range, uint64_t limit,
+    store_visit_fn visit, void *ctx);
+
+/* 1: no key begins with @prefix; 0: some do. */
+int store_view_is_prefix_empty(struct store_view *view, const void *prefix, uint32_t prefix_bytes);
 
 /* ---- writing -------------------------------------------------------------- */
 
@@ -342,6 +364,7 @@ int store_for_each_frame(struct store *store,
  * does not disturb what is counted. */
 struct store_counters {
 	uint64_t gets, cursors, commits, puts, deletes, moves, drops, guards_failed;
+	uint64_t views;	   /* now: open, and not ended */
 	uint64_t dropping; /* now: dropped prefixes whose keys are not all erased */
 	uint64_t frame_loads, splits, packs, merges, frames_dropped;
 	uint64_t restarts, fallbacks, cow_copies, replayed_records;

@@ -32,6 +32,17 @@ struct store_stats {
 	    checkpoint_ns, replayed_records;
 };
 
+/* Open views and the images kept for them (view.c). */
+struct views {
+	struct mutex mutex; /* RANK_LEAF; guards all of it */
+	struct store_view *open;   /* the newest first */
+	struct retained **buckets; /* by frame id; NULL until the first view */
+	struct retained **by_id;
+	uint32_t by_id_size, next_id, count;
+	struct retained *dead; /* to be buried */
+	bool is_keeping; /* a checkpoint is under way that may keep places from being freed */
+};
+
 struct store {
 	/* set at open */
 	struct store_options options;
@@ -53,6 +64,7 @@ struct store {
 	struct eraser *eraser; /* set at open; NULL: read-only, or still in recovery */
 	_Atomic uint64_t dropping; /* prefixes dropped whose keys are not yet all erased */
 	_Atomic uint64_t drops;
+	struct views views;
 	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
 
 	struct mutex hold_mutex;       /* one batch at a time keeps frames while it loads others */
@@ -287,6 +299,7 @@ void drop_stop(struct store *store);
  */
 struct attempt {
 	struct store *store;
+	const struct tree *tree; /* a view's, if it is one (NULL: no) */
 	bool in_gate;
 	bool is_exclusive; /* the gate, if it comes to that */
 	unsigned ticket;
@@ -298,8 +311,50 @@ void attempt_begin(struct attempt *attempt);
 /* After a try with result @err: true if it is to be made again. */
 bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *need);
 
-/* A cursor over all keys of one of the store's trees. */
+int store_get_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
+
+/* A cursor over all keys of one of the store's trees; and a visit. */
 int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);
+int visit_tree(struct store *store, struct tree *tree, const struct store_range *range,
+    uint64_t limit, store_visit_fn visit, void *ctx);
+
+/* ---- views (view.c) ----------------------------------------------------------------- */
+
+void views_init(struct views *views);
+void views_fini(struct views *views);
+uint64_t views_count(struct store *store);
+
+/* Host function of the tree. */
+bool store_retain_image(void *ctx, uint64_t frame_id, uint32_t slot, uint64_t birth);
+
+/* Nothing is held.  False: no view is open. */
+bool views_end_oldest(struct store *store);
+
+/* Loads what a view lacks.  -ECANCELED: it has ended; -ENOENT: look again. */
+int view_load(const struct tree *tree, uint64_t frame_id);
+
+/* Is it the id of an image kept for views?  And where that one lies; -ENOENT. */
+bool views_is_retained_id(uint64_t id);
+int views_find_place(struct store *store, uint64_t id, uint64_t *ret_frame_id, struct manifest_place *ret);
+
+/* Around a checkpoint. */
+void views_begin_keeping(struct store *store);
+void views_end_keeping(struct store *store, bool is_durable);
+
+/* A frame's old place in a checkpoint: freed, or kept for views. */
+int views_free_place(struct store *store, uint64_t frame_id, uint64_t disk_frame);
+
+/* The slot, exclusively latched, was on the checkpoint's list and is not live.  True: it
+ * is kept for views; else it is the checkpoint's to release. */
+bool views_settle(struct store *store, uint64_t frame_id, uint32_t slot, bool is_written);
+
+/* Writes dirty images of which only views know, if they are many; nothing but
+ * checkpoint_mutex is held. */
+void views_spill(struct store *store);
+
+/* The rest of an image's last block holds whatever was there before. */
+void store_clear_tail(void *image);
 
 /* ---- checkpoints ----------------------------------------------------------------- */
 

@@ -30,7 +30,11 @@
 int tree_hop_latch(struct tree *tree, bool in_gate, const struct tree_edge *edge,
     uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need)
 {
-	uint32_t slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
+	uint32_t slot;
+
+	if (tree->view)
+		return tree_view_latch(tree, frame_id, ret_slot, need);
+	slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
 
 	if (!in_gate && edge->slot != POOL_NO_SLOT &&
 	    !pool_read_validate(tree->pool, edge->slot, edge->version)) {
@@ -42,6 +46,33 @@ int tree_hop_latch(struct tree *tree, bool in_gate, const struct tree_edge *edge
 		return tree_need_frame(need, frame_id);
 	*ret_slot = slot;
 	return 0;
+}
+
+/*
+ * What has become of the frame since the view was opened is asked twice.  While we hold
+ * a latch of its live image nobody can put another in its place, nor can one kept for
+ * views go; so the second answer, if it is the first again, stays true until we let go.
+ */
+int tree_view_latch(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need)
+{
+	const struct tree_view *view = tree->view;
+	uint64_t id, id_now;
+	uint32_t slot;
+	int err = view->find(view->ctx, frame_id, &id);
+
+	while (!err) {
+		slot = pool_latch_key_shared(tree->pool, tree_key(id));
+		if (slot == POOL_NO_SLOT)
+			return tree_need_frame(need, frame_id);
+		err = view->find(view->ctx, frame_id, &id_now);
+		if (!err && id == id_now) {
+			*ret_slot = slot;
+			return 0;
+		}
+		pool_unlatch_shared(tree->pool, slot);
+		id = id_now;
+	}
+	return err;
 }
 
 void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret)

@@ -2,12 +2,18 @@
  * Frames as a whole: copy on write between epochs, publishing, dropping, and the
  * checksums that go to disk with them.
  *
- * State of a live frame, by its slot's dirty epoch against the tree's epoch:
+ * State of a live frame, by its slot's dirty epoch against the tree's:
  *
- *   0          clean: the disk has it; a writer changes it where it is
- *   = current  dirty: likewise
- *   < current  frozen: the checkpoint under way has still to write it; a writer
- *              copies it first, and the old slot is the checkpoint's to release
+ *   0             clean: the disk has it
+ *   = epoch       dirty: a writer changes it where it is
+ *   cut .. epoch  dirty as well, and known to be; but a view was opened since
+ *   < cut         frozen: the checkpoint under way has still to write it; a writer
+ *                 copies it first, and the old slot is the checkpoint's to release
+ *
+ * An image's *birth* is the epoch of the first change that made it what it is.  Views
+ * see the tree as it was at the end of an epoch: an image born up to then and changed
+ * later is copied before, and the old one is the view's.  Since every view ended an epoch
+ * before the present one, only the newest need be asked.
  */
 #include "config.h"
 
@@ -31,65 +37,99 @@ uint32_t tree_take_spare(struct tree_spares *spares)
 	return spares->slots[--spares->count];
 }
 
+/* The disk will get it from the checkpoint under way. */
 static bool is_frozen(struct tree *tree, uint32_t slot)
 {
 	uint64_t epoch = pool_dirty_epoch(tree->pool, slot);
 
-	return epoch && epoch != tree->epoch;
+	return epoch && epoch < tree->cut;
+}
+
+/* The next checkpoint knows of it. */
+static bool is_listed(struct tree *tree, uint32_t slot)
+{
+	return pool_dirty_epoch(tree->pool, slot) >= tree->cut;
+}
+
+static bool is_viewed(struct tree *tree, uint32_t slot)
+{
+	uint64_t newest = atomic_load_explicit(&tree->newest_view, memory_order_acquire);
+
+	return newest && newest >= pool_blocks(tree->pool, slot)->birth;
+}
+
+bool tree_is_writable(struct tree *tree, uint32_t slot)
+{
+	return pool_dirty_epoch(tree->pool, slot) == tree->epoch;
 }
 
 bool tree_needs_copy(struct tree *tree, uint32_t slot)
 {
-	return is_frozen(tree, slot);
+	return is_frozen(tree, slot) || is_viewed(tree, slot);
 }
 
 bool tree_needs_place(struct tree *tree, uint32_t slot)
 {
-	return pool_dirty_epoch(tree->pool, slot) != tree->epoch;
+	return !is_listed(tree, slot);
 }
 
-static void set_dirty(struct tree *tree, uint64_t frame_id, uint32_t slot)
+static void set_dirty(struct tree *tree, uint64_t frame_id, uint32_t slot, bool was_listed)
 {
 	pool_set_dirty_epoch(tree->pool, slot, tree->epoch);
-	tree->host.dirtied(tree->host.ctx, frame_id);
+	pool_blocks(tree->pool, slot)->birth = tree->epoch;
+	if (!was_listed)
+		tree->host.dirtied(tree->host.ctx, frame_id);
+}
+
+/* The image in @slot, exclusively latched and leased, is no longer the live one; its
+ * successor is not yet unlatched.  False: the slot is to be released. */
+static bool leave_to_others(struct tree *tree, uint64_t frame_id, uint32_t slot)
+{
+	bool is_checkpoints = is_frozen(tree, slot);
+	uint64_t birth = pool_blocks(tree->pool, slot)->birth;
+
+	return (is_viewed(tree, slot) && tree->host.retain(tree->host.ctx, frame_id, slot, birth)) ||
+	       is_checkpoints;
 }
 
 uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,
     struct tree_spares *spares)
 {
 	const void *image = tree_image(tree, slot);
+	bool was_listed = is_listed(tree, slot), is_left;
 	uint32_t copy;
 
-	if (pool_dirty_epoch(tree->pool, slot) == tree->epoch)
+	if (tree_is_writable(tree, slot))
 		return slot;
-	if (!is_frozen(tree, slot)) {
-		set_dirty(tree, frame_id, slot);
+	if (!tree_needs_copy(tree, slot)) {
+		set_dirty(tree, frame_id, slot, was_listed);
 		return slot;
 	}
 	copy = tree_take_spare(spares);
 	pool_latch_exclusive(tree->pool, copy);
 	memcpy(tree_image(tree, copy), image, from_le32(image_header_const(image)->heap_end));
 	pool_replace(tree->pool, tree_key(frame_id), slot, copy);
-	set_dirty(tree, frame_id, copy);
+	set_dirty(tree, frame_id, copy, was_listed);
+	is_left = leave_to_others(tree, frame_id, slot);
 	pool_unlatch_exclusive(tree->pool, slot);
+	if (!is_left)
+		pool_release(tree->pool, slot);
 	atomic_fetch_add_explicit(&tree->counters.cow_copies, 1, memory_order_relaxed);
 	return copy;
 }
 
 void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uint32_t new_slot)
 {
-	bool was_frozen = is_frozen(tree, slot);
-	bool was_dirty = pool_dirty_epoch(tree->pool, slot) == tree->epoch;
+	bool is_left;
 
 	ASSERT_SLOW(is_in_order(tree_image(tree, new_slot)));
 	pool_latch_exclusive(tree->pool, new_slot);
 	pool_replace(tree->pool, tree_key(frame_id), slot, new_slot);
-	pool_set_dirty_epoch(tree->pool, new_slot, tree->epoch);
-	if (!was_dirty)
-		tree->host.dirtied(tree->host.ctx, frame_id);
+	set_dirty(tree, frame_id, new_slot, is_listed(tree, slot));
+	is_left = leave_to_others(tree, frame_id, slot);
 	pool_unlatch_exclusive(tree->pool, new_slot);
 	pool_unlatch_exclusive(tree->pool, slot);
-	if (!was_frozen)
+	if (!is_left)
 		pool_release(tree->pool, slot);
 }
 
@@ -110,18 +150,19 @@ void tree_publish_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
 		pool_release(tree->pool, stale);
 	}
 	ASSERT(pool_is_owner(tree->pool, slot, tree_key(frame_id)));
-	set_dirty(tree, frame_id, slot);
+	set_dirty(tree, frame_id, slot, false);
 	pool_unlatch_exclusive(tree->pool, slot);
 }
 
 void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
 {
-	bool was_frozen = is_frozen(tree, slot);
+	bool is_left;
 
 	pool_withdraw(tree->pool, tree_key(frame_id), slot);
+	is_left = leave_to_others(tree, frame_id, slot);
 	pool_unlatch_exclusive(tree->pool, slot);
 	tree->host.dropped(tree->host.ctx, frame_id);
-	if (!was_frozen)
+	if (!is_left)
 		pool_release(tree->pool, slot);
 }
 

@@ -37,13 +37,23 @@
 
 /*
  * Where a frame's id becomes a slot.  Takes its version, and its latch if this scan
- * latches.  -EAGAIN: it is not in memory.
+ * latches.  -EAGAIN: it is not in memory.  -ECANCELED: the scan's view has ended.
  */
 static int look_up(struct tree_scan *scan, uint64_t frame_id, struct tree_stop *ret)
 {
 	struct pool *pool = scan->tree->pool;
 
 	*ret = (struct tree_stop){.frame_id = frame_id};
+	if (scan->tree->view) {
+		struct tree_need need;
+		int err = tree_view_latch(scan->tree, frame_id, &ret->slot, &need);
+
+		if (err)
+			return err;
+		scan->holds_latch = true;
+		ASSERT(pool_read_begin(pool, ret->slot, &ret->version));
+		return 0;
+	}
 	if (scan->is_latched) {
 		ret->slot = pool_latch_key_shared(pool, tree_key(frame_id));
 		if (ret->slot == POOL_NO_SLOT)
@@ -200,6 +210,8 @@ int scan_hop(struct tree_scan *scan, struct tree_need *need)
 		return -ESTALE;
 	}
 	scan->committed = scan->count;
+	if (err && err != -EAGAIN)
+		return err;
 	if (err)
 		return lack(scan, shape, need);
 	err = push_stop(scan, &child);

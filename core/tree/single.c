@@ -89,8 +89,8 @@ static int check(struct tree *tree, const struct tree_single *single)
 		return err;
 	if (single->kind == TREE_ERASE && single->path.result != IMAGE_FOUND)
 		return 0;
-	/* Clean: it needs a place on disk; frozen: a copy. */
-	if (tree_needs_place(tree, single->slot))
+	/* Clean: it needs a place on disk; frozen, or seen by a view: a copy. */
+	if (!tree_is_writable(tree, single->slot))
 		return -EAGAIN;
 	return has_room(image, single) ? 0 : -EAGAIN;
 }

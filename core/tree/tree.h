@@ -17,7 +17,8 @@
  * Copy on write.  The tree has an *epoch*, raised when a checkpoint begins.  A frame
  * image first changed in an older epoch and not yet on disk is frozen: a writer
  * copies it to a spare slot and goes on there, and the old slot becomes a lease of
- * the checkpoint (struct tree_host).
+ * the checkpoint (struct tree_host).  Opening a view raises the epoch as well: an image
+ * born before is copied too, and the old one handed to the store, for the view.
  */
 #ifndef HOLTFS_TREE_TREE_H
 #define HOLTFS_TREE_TREE_H
@@ -38,6 +39,11 @@ struct tree_host {
 	void (*dirtied)(void *ctx, uint64_t frame_id);
 	/* A frame id not in use. */
 	uint64_t (*take_id)(void *ctx);
+	/*
+	 * An image in @slot, exclusively latched and leased, is no longer @frame_id's live
+	 * one, and some view may need it.  True: the slot has been taken.
+	 */
+	bool (*retain)(void *ctx, uint64_t frame_id, uint32_t slot, uint64_t birth);
 	/* The frame is gone.  Its slot is a lease of the tree or the checkpoint. */
 	void (*dropped)(void *ctx, uint64_t frame_id);
 };
@@ -46,10 +52,23 @@ struct tree_counters {
 	_Atomic uint64_t restarts, splits, merges, compactions, cow_copies, moves;
 };
 
+/* A tree as it was when a view was opened (core/store/view.c). */
+struct tree_view {
+	void *ctx;
+	/* The id under which the pool has the frame as the view sees it: its own, as long as
+	 * it has not changed.  -ECANCELED: the view has ended. */
+	int (*find)(void *ctx, uint64_t frame_id, uint64_t *ret_id);
+};
+
 struct tree {
 	struct pool *pool;
 	uint64_t root_id;
 	uint64_t epoch; /* guarded by the gate: changed exclusively */
+	/* Likewise: the epoch since the last checkpoint began.  Images dirty since before
+	 * are the ones it writes. */
+	uint64_t cut;
+	_Atomic uint64_t newest_view; /* epoch that the newest open view ended; 0: none */
+	const struct tree_view *view; /* set at init: read-only, as this view sees it */
 	struct tree_host host;
 	/* Raised, with the gate held exclusively, before an edge between frames changes;
 	 * from 1.  While it is the same a search may go on where it lacked a frame. */

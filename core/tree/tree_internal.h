@@ -70,6 +70,9 @@ struct tree_edge {
 int tree_hop_latch(struct tree *tree, bool in_gate, const struct tree_edge *edge,
     uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need);
 
+/* The same in a view's tree, whose edges never change. */
+int tree_view_latch(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, struct tree_need *need);
+
 /* Takes down the edge out of a shared-latched frame, and unlatches it. */
 void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
 
@@ -81,6 +84,7 @@ void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
  * a new one if it had to be copied (the old one is then unlatched and the
  * checkpoint's).  A spare is used up only then (tree_needs_copy).
  */
+bool tree_is_writable(struct tree *tree, uint32_t slot); /* as it is */
 bool tree_needs_copy(struct tree *tree, uint32_t slot);
 bool tree_needs_place(struct tree *tree, uint32_t slot); /* it gets dirty */
 uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,

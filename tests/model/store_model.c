@@ -267,15 +267,29 @@ static bool compare_all(const struct model *model, struct store_cursor *cursor, 
 	return err == -ENOENT || differ(is_quiet, model, model->count, "the store has more");
 }
 
-bool model_equals(const struct model *model, struct store *store, bool is_quiet)
+static bool equals_cursor(const struct model *model, struct store_cursor *cursor, bool is_quiet)
 {
-	struct store_cursor *cursor;
 	bool is_equal;
 
-	ASSERT(store_cursor_open(store, NULL, &cursor) == 0);
 	is_equal = compare_all(model, cursor, is_quiet);
 	store_cursor_close(cursor);
 	return is_equal;
+}
+
+bool model_equals(const struct model *model, struct store *store, bool is_quiet)
+{
+	struct store_cursor *cursor;
+
+	ASSERT(store_cursor_open(store, NULL, &cursor) == 0);
+	return equals_cursor(model, cursor, is_quiet);
+}
+
+bool model_equals_view(const struct model *model, struct store_view *view, bool is_quiet)
+{
+	struct store_cursor *cursor;
+
+	ASSERT(store_view_cursor_open(view, NULL, &cursor) == 0);
+	return equals_cursor(model, cursor, is_quiet);
 }
 
 /* ---- keys ------------------------------------------------------------------------ */

@@ -48,6 +48,7 @@ void model_fill_value(void *value, uint32_t bytes, uint64_t seed);
 bool model_is_value(const void *value, uint32_t bytes, uint64_t seed);
 
 /* Walks store and model side by side.  False: they differ, and it was said where. */
+bool model_equals_view(const struct model *model, struct store_view *view, bool is_quiet);
 bool model_equals(const struct model *model, struct store *store, bool is_quiet);
 
 /* A key of one of several families; @bytes has place for STORE_KEY_MAX. */

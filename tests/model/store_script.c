@@ -209,6 +209,35 @@ static void add_edits(struct script *script, struct store_batch *batch)
 
 /* ---- guards ---------------------------------------------------------------------- */
 
+static bool is_deleted(const struct script *script, const struct model_item *item)
+{
+	for (uint32_t i = 0; i < script->op_count; i++) {
+		const struct script_op *op = &script->ops[i];
+
+		if (op->kind == SCRIPT_DELETE && op->key_bytes == item->key_bytes &&
+		    memcmp(op->key, item->key, op->key_bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Are all keys with the prefix among those that the batch deletes? */
+static bool will_be_empty(const struct script *script, const uint8_t *prefix, uint32_t bytes)
+{
+	uint32_t at;
+
+	model_find(script->model, prefix, bytes, &at);
+	for (; at < script->model->count; at++) {
+		const struct model_item *item = &script->model->items[at];
+
+		if (!begins_with(item->key, item->key_bytes, prefix, bytes))
+			break;
+		if (!is_deleted(script, item))
+			return false;
+	}
+	return true;
+}
+
 /* On what begins with a part of the key just picked. */
 static int add_prefix_guard(struct script *script, struct store_batch *batch, uint32_t bytes)
 {
@@ -221,7 +250,7 @@ static int add_prefix_guard(struct script *script, struct store_batch *batch, ui
 		return is_there ? 0 : -ENOENT;
 	}
 	store_batch_require_prefix_empty(batch, script->key, bytes);
-	return is_there ? -ENOTEMPTY : 0;
+	return will_be_empty(script, script->key, bytes) ? 0 : -ENOTEMPTY;
 }
 
 static int add_guard(struct script *script, struct store *store, struct store_batch *batch)
@@ -334,7 +363,7 @@ static int add_moves(struct script *script, struct store_batch *batch)
 		if (!is_apart(script, src, src_bytes, true) || !is_apart(script, dst, dst_bytes, true) ||
 		    longest_below(script, src, src_bytes) + dst_bytes > STORE_KEY_MAX)
 			continue;
-		if (below(script, 4) == 0) {
+		if (below(script, 10) == 0) {
 			/* Short prefixes would leave little to work on. */
 			if (src_bytes > 24 || below(script, 60) == 0)
 				add_drop(script, batch, src, src_bytes);
