@@ -61,6 +61,7 @@ extern "C" {
 struct holt;
 struct holt_batch;
 struct holt_cursor;
+struct holt_view;
 
 /* The version of the library at run time, "0.1.0". */
 const char *holt_version(void);
@@ -329,7 +330,7 @@ struct holt_item {
  * Calls @visit for each item in ascending order, at most @limit times (0: no limit).  A
  * result other than 0 ends the walk and is returned.
  *
- * A walk is no snapshot: keys that are there during the whole of it are visited exactly
+ * A walk is no snapshot (holt_view_open() is): keys that are there during the whole of it are visited exactly
  * once, others at most once.  It makes progress whatever is written.
  */
 int holt_visit(struct holt *holt, const struct holt_range *range, size_t limit,
@@ -343,6 +344,28 @@ int holt_cursor_next(struct holt_cursor *cursor, struct holt_item *ret); /* -ENO
 int holt_cursor_seek(struct holt_cursor *cursor, const void *start, size_t start_bytes,
     bool is_after);
 void holt_cursor_close(struct holt_cursor *cursor); /* NULL allowed */
+
+/* ---- views ----------------------------------------------------------------- */
+
+/*
+ * The keys that begin with @prefix (all, if it is empty) as they are now, for as long as
+ * the view is open.  Opening copies nothing.  Frames changed later are kept twice; if
+ * that takes the last memory or space, the oldest view ends: its calls and cursors return
+ * -ESTALE.  Keys and ranges outside the prefix: -EDOM; a range without a prefix has the
+ * view's.  Close its cursors before the view, and the view before the store.
+ */
+int holt_view_open(struct holt *holt, const void *prefix, size_t prefix_bytes,
+    struct holt_view **ret);
+void holt_view_close(struct holt_view *view); /* NULL allowed */
+
+/* The version alone: with a capacity of 0. */
+int holt_view_get(struct holt_view *view, const void *key, size_t key_bytes, void *value,
+    size_t capacity, size_t *ret_bytes, uint64_t *ret_version);
+int holt_view_is_prefix_empty(struct holt_view *view, const void *prefix, size_t prefix_bytes);
+int holt_view_visit(struct holt_view *view, const struct holt_range *range, size_t limit,
+    int (*visit)(void *ctx, const struct holt_item *item), void *ctx);
+int holt_view_cursor_open(struct holt_view *view, const struct holt_range *range,
+    struct holt_cursor **ret);
 
 /* ---- upkeep ---------------------------------------------------------------- */
 
@@ -377,8 +400,8 @@ struct holt_stats {
 	uint64_t replayed_records;
 	/* checkpoints */
 	uint64_t checkpoints, checkpoints_failed, checkpoint_frames, checkpoint_ns;
-	/* dropped prefixes whose keys are not all erased: now */
-	uint64_t dropping;
+	/* views, and dropped prefixes whose keys are not all erased: now */
+	uint64_t views, dropping;
 };
 
 /* Fills @struct_bytes: sizeof(struct holt_stats). */

@@ -61,6 +61,21 @@ int holt_check_value(const void *value, size_t value_bytes);
 int holt_get_copy(struct holt *holt, const void *key, size_t key_bytes, void **ret_value,
     size_t *ret_bytes, uint64_t *ret_version);
 
+struct holt_cursor {
+	struct holt *holt; /* NULL: of a view, not kept in a lane */
+	struct store_cursor *keys;
+};
+
+struct holt_visitor {
+	int (*visit)(void *ctx, const struct holt_item *item);
+	void *ctx;
+};
+
+/* For visits of the store, with a struct holt_visitor. */
+int holt_pass_on(void *ctx, const struct store_item *item);
+
+int holt_check_range(const struct holt_range *range, struct store_range *ret);
+
 /* Frees a cursor that lies in a lane. */
 void holt_cursor_destroy(struct holt_cursor *cursor);
 

@@ -12,11 +12,6 @@
 
 #include "base/bytes.h"
 
-struct holt_cursor {
-	struct holt *holt;
-	struct store_cursor *keys;
-};
-
 /* ---- ranges ----------------------------------------------------------------------- */
 
 static int check_start(const void *start, size_t start_bytes)
@@ -26,7 +21,7 @@ static int check_start(const void *start, size_t start_bytes)
 	return start_bytes > JOURNAL_RECORD_MAX / 2 ? -ENAMETOOLONG : 0;
 }
 
-static int check_range(const struct holt_range *range, struct store_range *ret)
+int holt_check_range(const struct holt_range *range, struct store_range *ret)
 {
 	static const struct holt_range everything;
 	int err;
@@ -110,7 +105,7 @@ void holt_cursor_close(struct holt_cursor *cursor)
 
 	if (!cursor)
 		return;
-	if (store_cursor_is_large(cursor->keys)) {
+	if (!cursor->holt || store_cursor_is_large(cursor->keys)) {
 		holt_cursor_destroy(cursor);
 		return;
 	}
@@ -122,7 +117,7 @@ void holt_cursor_close(struct holt_cursor *cursor)
 int holt_cursor_open(struct holt *holt, const struct holt_range *range, struct holt_cursor **ret)
 {
 	struct store_range checked;
-	int err = holt && ret ? check_range(range, &checked) : -EINVAL;
+	int err = holt && ret ? holt_check_range(range, &checked) : -EINVAL;
 
 	if (!err)
 		err = take(holt, &checked, ret);
@@ -152,14 +147,9 @@ int holt_cursor_next(struct holt_cursor *cursor, struct holt_item *ret)
 
 /* ---- visits ----------------------------------------------------------------------- */
 
-struct visitor {
-	int (*visit)(void *ctx, const struct holt_item *item);
-	void *ctx;
-};
-
-static int pass_on(void *ctx, const struct store_item *item)
+int holt_pass_on(void *ctx, const struct store_item *item)
 {
-	const struct visitor *visitor = ctx;
+	const struct holt_visitor *visitor = ctx;
 	struct holt_item shown;
 
 	fill_in(item, &shown);
@@ -169,12 +159,12 @@ static int pass_on(void *ctx, const struct store_item *item)
 int holt_visit(struct holt *holt, const struct holt_range *range, size_t limit,
     int (*visit)(void *ctx, const struct holt_item *item), void *ctx)
 {
-	struct visitor visitor = {.visit = visit, .ctx = ctx};
+	struct holt_visitor visitor = {.visit = visit, .ctx = ctx};
 	struct store_range checked;
-	int err = holt && visit ? check_range(range, &checked) : -EINVAL;
+	int err = holt && visit ? holt_check_range(range, &checked) : -EINVAL;
 
 	if (err)
 		return err;
 	count(&holt->counters.walks);
-	return store_visit(holt->store, &checked, limit, pass_on, &visitor);
+	return store_visit(holt->store, &checked, limit, holt_pass_on, &visitor);
 }

@@ -59,6 +59,7 @@ static void collect(struct holt *holt, struct holt_stats *ret)
 	    .checkpoints_failed = store.checkpoints_failed,
 	    .checkpoint_frames = store.frames_written,
 	    .checkpoint_ns = store.checkpoint_ns,
+	    .views = store.views,
 	    .dropping = store.dropping,
 	};
 }
@@ -129,6 +130,7 @@ static const struct metric metrics[] = {
     METRIC(COUNTER, checkpoints_failed, "holt_checkpoints_failed_total", "Checkpoints that failed."),
     METRIC(COUNTER, checkpoint_frames, "holt_checkpoint_frames_total", "Frames written by checkpoints."),
     METRIC(COUNTER, checkpoint_ns, "holt_checkpoint_nanoseconds_total", "Time that checkpoints took."),
+    METRIC(GAUGE, views, "holt_views", "Views that are open."),
     METRIC(GAUGE, dropping, "holt_dropping", "Dropped prefixes whose keys are not all erased."),
 };
 

@@ -415,6 +415,69 @@ START_TEST(holt_finds_the_longest_key_that_a_key_begins_with)
 }
 END_TEST
 
+/* ---- views ------------------------------------------------------------------------------- */
+
+START_TEST(holt_view_stays_as_it_was)
+{
+	struct holt_view *view;
+	struct holt_cursor *cursor;
+	struct holt_item item;
+	char value[8];
+	uint64_t version;
+	size_t bytes;
+
+	put_listing();
+	version = version_of("a/b");
+	ck_ok(holt_view_open(holt, S("a/"), &view));
+	ck_ok(put("a/b", "new"));
+	ck_ok(put("a/0", "new"));
+	ck_ok(holt_move_prefix(holt, S("a/c/"), S("moved/")));
+	ck_ok(holt_drop_prefix(holt, S("a/b/")));
+	ck_ok(holt_view_get(view, S("a/b"), value, sizeof(value), &bytes, &version));
+	ck_assert_uint_eq(bytes, 1);
+	ck_assert_int_eq(holt_view_get(view, S("a/0"), value, sizeof(value), &bytes, NULL), -ENOENT);
+	ck_assert_int_eq(holt_view_get(view, S("b0"), value, sizeof(value), &bytes, NULL), -EDOM);
+	ck_assert_int_eq(holt_view_get(view, S("a/b"), NULL, 0, &bytes, NULL), -ERANGE);
+	ck_assert_int_eq(holt_view_is_prefix_empty(view, S("a/c/")), 0);
+	ck_assert_int_eq(holt_view_is_prefix_empty(view, S("a/x")), 1);
+	ck_assert_int_eq(holt_view_is_prefix_empty(view, S("a")), -EDOM);
+	ck_ok(holt_view_cursor_open(view, NULL, &cursor));
+	for (const char *const *key = (const char *const[]){"a/b", "a/b/c", "a/c/d", "a/c/e", NULL};
+	     *key; key++) {
+		ck_ok(holt_cursor_next(cursor, &item));
+		ck_assert_uint_eq(item.key_bytes, strlen(*key));
+		ck_assert_mem_eq(item.key, *key, item.key_bytes);
+	}
+	ck_assert_int_eq(holt_cursor_next(cursor, &item), -ENOENT);
+	holt_cursor_close(cursor);
+	holt_view_close(view);
+	holt_view_close(NULL);
+}
+END_TEST
+
+START_TEST(holt_view_refuses_what_lies_outside)
+{
+	struct holt_range range = {.prefix = "b", .prefix_bytes = 1};
+	struct holt_cursor *cursor;
+	struct holt_view *view;
+	size_t bytes;
+	int zero = 0;
+
+	ck_assert_int_eq(holt_view_open(NULL, S("a"), &view), -EINVAL);
+	ck_assert_int_eq(holt_view_open(holt, NULL, 1, &view), -EINVAL);
+	ck_assert_int_eq(holt_view_open(holt, S("a"), NULL), -EINVAL);
+	ck_ok(holt_view_open(holt, S("a"), &view));
+	ck_assert_int_eq(holt_view_visit(view, &range, 0, fail_with, &zero), -EDOM);
+	ck_assert_int_eq(holt_view_visit(view, NULL, 0, NULL, NULL), -EINVAL);
+	ck_ok(holt_view_visit(view, NULL, 0, fail_with, &zero));
+	ck_assert_int_eq(holt_view_cursor_open(view, &range, &cursor), -EDOM);
+	ck_assert_int_eq(holt_view_cursor_open(view, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(holt_view_get(view, "", 0, NULL, 0, &bytes, NULL), -EINVAL);
+	ck_assert_int_eq(holt_view_get(NULL, S("a"), NULL, 0, &bytes, NULL), -EINVAL);
+	holt_view_close(view);
+}
+END_TEST
+
 /* ---- loads ------------------------------------------------------------------------------- */
 
 struct items {
@@ -496,6 +559,8 @@ int main(void)
 	tcase_add_test(tcase, holt_moves_everything_below_a_prefix);
 	tcase_add_test(tcase, holt_drops_everything_below_a_prefix);
 	tcase_add_test(tcase, holt_finds_the_longest_key_that_a_key_begins_with);
+	tcase_add_test(tcase, holt_view_stays_as_it_was);
+	tcase_add_test(tcase, holt_view_refuses_what_lies_outside);
 	tcase_add_test(tcase, holt_loads_sorted_and_other_items);
 	tcase_add_test(tcase, holt_load_ends_with_the_callers_error);
 	suite_add_tcase(suite, tcase);
