@@ -21,7 +21,8 @@
 #define OPS_DEFAULT 20000
 #define BATCH_OPS 10
 
-static struct model model, scratch;
+static struct model model, scratch, viewed;
+static struct holt_view *view; /* of viewed */
 static uint64_t random_state, next_value;
 static uint64_t refused, made, moves;
 static bool is_in_memory;
@@ -237,6 +238,7 @@ static void do_batch(struct holt_batch *batch)
 /* ---- comparing ------------------------------------------------------------------------ */
 
 struct walk {
+	const struct model *model;
 	struct holt_range range;
 	struct model_key prefix, start;
 	uint32_t at; /* next item of the model */
@@ -266,8 +268,8 @@ static bool is_past(const struct walk *walk, const struct model_key *key)
 
 static const struct model_item *next_item(struct walk *walk)
 {
-	while (walk->at < model.count) {
-		const struct model_item *item = &model.items[walk->at++];
+	while (walk->at < walk->model->count) {
+		const struct model_item *item = &walk->model->items[walk->at++];
 
 		if (key_begins_with(&item->key, &walk->prefix) && is_past(walk, &item->key))
 			return item;
@@ -291,7 +293,7 @@ static int compare_item(void *ctx, const struct holt_item *item)
 		struct model_key group = wanted->key;
 
 		group.count = common;
-		while (walk->at < model.count && key_begins_with(&model.items[walk->at].key, &group))
+		while (walk->at < walk->model->count && key_begins_with(&walk->model->items[walk->at].key, &group))
 			walk->at++;
 	} else if (!(walk->range.flags & HOLT_KEYS_ONLY)) {
 		ck_assert_uint_eq(item->value_bytes, sizeof(wanted->value));
@@ -305,7 +307,7 @@ static int compare_item(void *ctx, const struct holt_item *item)
 
 static void do_walk(void)
 {
-	struct walk walk = {.limit = below(3) ? 0 : 1 + below(20)};
+	struct walk walk = {.model = &model, .limit = below(3) ? 0 : 1 + below(20)};
 
 	if (below(2))
 		walk.prefix = pick_key();
@@ -346,10 +348,36 @@ static void do_get(void)
 
 static void compare_all(void)
 {
-	struct walk walk = {.limit = 0};
+	struct walk walk = {.model = &model};
 
 	ck_ok(holt_visit(holt, NULL, 0, compare_item, &walk));
 	ck_assert_uint_eq(walk.visits, model.count);
+}
+
+/* Opens a view, or compares the one that is open, and perhaps closes it. */
+static void do_view(void)
+{
+	struct walk walk = {.model = &viewed};
+	struct model_key key = pick_key();
+	const struct model_item *item = model_find(&viewed, &key);
+	uint64_t version;
+	int err;
+
+	if (!view) {
+		ck_ok(holt_view_open(holt, NULL, 0, &view));
+		viewed = model;
+		return;
+	}
+	ck_ok(holt_view_visit(view, NULL, 0, compare_item, &walk));
+	ck_assert_uint_eq(walk.visits, viewed.count);
+	err = holt_view_get(view, key.bytes, key.count, NULL, 0, NULL, &version);
+	ck_assert_int_eq(err, item ? -ERANGE : -ENOENT);
+	if (item)
+		ck_assert_uint_eq(version, item->version);
+	if (below(3))
+		return;
+	holt_view_close(view);
+	view = NULL;
 }
 
 /* ---- runs ----------------------------------------------------------------------------- */
@@ -364,6 +392,8 @@ static void do_upkeep(struct holt_batch **batch)
 		ck_ok(holt_checkpoint(holt));
 	} else {
 		holt_batch_destroy(*batch);
+		holt_view_close(view);
+		view = NULL;
 		holt_reopen();
 		ck_ok(holt_batch_create(holt, batch));
 		compare_all();
@@ -384,8 +414,10 @@ static void run(uint64_t ops)
 			do_batch(batch);
 		else if (dice < 80)
 			do_walk();
-		else if (dice < 99)
+		else if (dice < 97)
 			do_get();
+		else if (dice < 99)
+			do_view();
 		else
 			do_upkeep(&batch);
 		if (model.count > ITEMS_MAX - 2 * BATCH_OPS)
@@ -393,6 +425,7 @@ static void run(uint64_t ops)
 	}
 	compare_all();
 	holt_batch_destroy(batch);
+	holt_view_close(view);
 	printf("# %llu made (%llu moves), %llu refused; %u keys\n", (unsigned long long)made,
 	    (unsigned long long)moves, (unsigned long long)refused, model.count);
 }
