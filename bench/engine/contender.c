@@ -111,7 +111,7 @@ void contender_load(struct contender *contender, const struct key_space *space, 
 		batch.key[count] = batch.keys[count];
 		batch.value[count] = batch.values[count];
 		batch.key_bytes[count] = key_at(space, index, batch.keys[count]);
-		batch.value_bytes[count] = value_at(space, index, batch.values[count]);
+		batch.value_bytes[count] = value_at(space, index, 0, batch.values[count]);
 		if (++count < LOAD_BATCH && i + 1 < space->keys)
 			continue;
 		must(contender,

@@ -36,13 +36,14 @@ struct life {
 	struct key_space keys;
 	struct contender contender;
 	struct bench_options options;
+	uint64_t revision;
 };
 
 static void put_key(struct life *life, uint64_t index)
 {
 	uint8_t key[BENCH_KEY_MAX], value[BENCH_VALUE_MAX];
 	size_t key_bytes = key_at(&life->keys, index, key);
-	size_t value_bytes = value_at(&life->keys, index, value);
+	size_t value_bytes = value_at(&life->keys, index, ++life->revision, value);
 	int err = driver_holt.put(life->contender.sessions[0], key, key_bytes, value,
 	    value_bytes);
 

@@ -53,7 +53,8 @@ static uint8_t *fill_key(struct step_stream *stream, struct step *step, bool has
 	to += step->key_bytes;
 	if (has_value) {
 		step->value = to;
-		step->value_bytes = (uint32_t)value_at(stream->space, index, to);
+		step->value_bytes = (uint32_t)value_at(stream->space, index,
+		    random_next(&stream->random) >> 16, to);
 		to += step->value_bytes;
 	}
 	return to;
@@ -98,7 +99,7 @@ static uint8_t *fill_step(struct step_stream *stream, struct step *step, uint8_t
 		return to;
 	case STEP_CREATE_DELETE:
 		step->value = to;
-		step->value_bytes = (uint32_t)value_at(stream->space, stream->first, to);
+		step->value_bytes = (uint32_t)value_at(stream->space, stream->first, 0, to);
 		return to + step->value_bytes;
 	default:
 		return to;

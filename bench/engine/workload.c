@@ -26,9 +26,10 @@ static void random_bytes(uint64_t seed, uint8_t *ret, size_t bytes)
 	}
 }
 
-static size_t kv_value(uint64_t dir, uint64_t file, uint64_t index, uint8_t *ret)
+static size_t kv_value(uint64_t dir, uint64_t file, uint64_t revision, uint8_t *ret)
 {
-	random_bytes(~SEED ^ mix_bits(index), ret, 64);
+	random_bytes(~SEED ^ mix_bits(file), ret, 64);
+	memcpy(ret, &revision, sizeof(revision));
 	return 64;
 }
 
@@ -49,13 +50,13 @@ static uint8_t *put_text(uint8_t *to, const char *text)
 	return to + bytes;
 }
 
-static size_t object_value(uint64_t dir, uint64_t file, uint64_t index, uint8_t *ret)
+static size_t object_value(uint64_t dir, uint64_t file, uint64_t revision, uint8_t *ret)
 {
 	static const char hex[] = "0123456789abcdef";
 	uint64_t etag = dir * 1000 + file;
 	uint8_t *to = put_text(ret, "{\"size\":");
 
-	to = put_decimal(to, (file * 1000 + dir * 100) % 100000000, 8);
+	to = put_decimal(to, (file * 1000 + dir * 100 + revision) % 100000000, 8);
 	to = put_text(to, ",\"etag\":\"");
 	for (int shift = 28; shift >= 0; shift -= 4)
 		*to++ = (uint8_t)hex[etag >> shift & 15];
@@ -63,13 +64,13 @@ static size_t object_value(uint64_t dir, uint64_t file, uint64_t index, uint8_t 
 	return (size_t)(to - ret);
 }
 
-static size_t inode_value(uint64_t dir, uint64_t file, uint64_t index, uint8_t *ret)
+static size_t inode_value(uint64_t dir, uint64_t file, uint64_t revision, uint8_t *ret)
 {
 	struct {
 		uint64_t size, mtime;
 		uint32_t mode, uid, gid, nlink;
 	} inode = {
-	    .size = htole64(file * 1024),
+	    .size = htole64(file * 1024 + revision),
 	    .mtime = htole64(1700000000 + file),
 	    .mode = htole32(0644),
 	    .uid = htole32(1000),
@@ -144,10 +145,10 @@ size_t key_at(const struct key_space *space, uint64_t index, void *ret)
 	return (size_t)(to - (uint8_t *)ret);
 }
 
-size_t value_at(const struct key_space *space, uint64_t index, void *ret)
+size_t value_at(const struct key_space *space, uint64_t index, uint64_t revision, void *ret)
 {
 	return space->workload->value(index / space->dir_keys, index % space->dir_keys,
-	    index, ret);
+	    revision, ret);
 }
 
 size_t scratch_key(const struct key_space *space, const char *name, unsigned thread, void *ret)

@@ -24,7 +24,8 @@ struct workload {
 	const char *suffix;  /* behind the file's number */
 	unsigned dirs, many_dirs; /* up to and from KEYS_MANY keys */
 	unsigned dir_digits;	  /* at least */
-	size_t (*value)(uint64_t dir, uint64_t file, uint64_t index, uint8_t *ret);
+	/* Revisions of a value differ in their first half alone. */
+	size_t (*value)(uint64_t dir, uint64_t file, uint64_t revision, uint8_t *ret);
 };
 
 #define KEYS_MANY 20000000ull
@@ -43,7 +44,7 @@ void key_space_init(struct key_space *space, const struct workload *workload, ui
 
 /* Each returns the length. */
 size_t key_at(const struct key_space *space, uint64_t index, void *ret);
-size_t value_at(const struct key_space *space, uint64_t index, void *ret);
+size_t value_at(const struct key_space *space, uint64_t index, uint64_t revision, void *ret);
 size_t dir_at(const struct key_space *space, uint64_t dir, void *ret); /* with its '/' */
 
 /* Keys of no index, in the last directory. */
