@@ -2,7 +2,7 @@
  * Views beside writers, moves, drops and checkpoints in other threads.
  *
  * Writers change keys in groups: every batch gives all keys of a group, spread over the
- * whole tree, the same number; a mover moves a subtree to and fro, a dropper fills one and
+ * whole tree, the same number; a mover moves a subtree there and back, a dropper fills one and
  * drops it.  Whatever the moment a view was opened at, it sees each group with one number,
  * the subtree whole at one place, and the same again when it looks again.
  */
