@@ -191,17 +191,39 @@ int store_cursor_next(struct store_cursor *cursor, struct store_item *ret)
 
 /* ---- visits ------------------------------------------------------------------------ */
 
+/* All of a run.  As tree_scan_take(), with what stays the same in locals. */
 static int visit_run(struct tree_scan *scan, store_visit_fn visit, void *ctx)
 {
-	struct store_item item;
-	int result;
+	const uint8_t *const bytes = scan->bytes.bytes;
+	uint8_t *const key = scan->key.bytes;
+	const bool keys_only = scan->keys_only;
+	const uint32_t count = scan->count;
+	struct store_item shown = {.key = key};
 
-	for (uint32_t i = 0; i < scan->count; i++) {
-		take(scan, i, &item);
-		result = visit(ctx, &item);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct tree_item *item = &scan->items[i];
+		const uint8_t *from = bytes + item->offset;
+		uint32_t rest_bytes = item->key_bytes - item->shared_bytes;
+		int result;
+
+		copy_bytes(key + item->shared_bytes, from, rest_bytes);
+		shown.key_bytes = item->key_bytes;
+		shown.is_prefix = item->value_bytes == TREE_ITEM_PREFIX;
+		if (!keys_only && !shown.is_prefix) {
+			shown.value = from + rest_bytes;
+			shown.value_bytes = item->value_bytes;
+			shown.version = item->version;
+		} else {
+			shown.value = NULL;
+			shown.value_bytes = 0;
+			shown.version = 0;
+		}
+		result = visit(ctx, &shown);
 		if (result)
 			return result;
 	}
+	if (count)
+		scan->key.used = scan->items[count - 1].key_bytes;
 	return 0;
 }
 

@@ -167,7 +167,8 @@ static int append(struct tree_scan *scan, uint32_t path_bytes, const uint8_t *re
 	item->offset = scan->bytes.used;
 	item->value_bytes = value_bytes;
 	memcpy(scan->bytes.bytes + item->offset, scan->path.bytes + shared, copied);
-	memcpy(scan->bytes.bytes + item->offset + copied, rest, rest_bytes + value_bytes);
+	if (rest_bytes + value_bytes)
+		memcpy(scan->bytes.bytes + item->offset + copied, rest, rest_bytes + value_bytes);
 	scan->bytes.used += copied + rest_bytes + value_bytes;
 	scan->count++;
 	*ret = item;
@@ -223,11 +224,14 @@ int scan_take_leaf(struct tree_scan *scan, node_ref ref, uint32_t path_bytes)
 /* ---- nodes ---------------------------------------------------------------------------- */
 
 /* What is read soon: the nodes that a small node's entries lead to. */
-static void prefetch_children(const void *image, const void *node, unsigned type, uint64_t places)
+static inline void prefetch_children(const void *image, const void *node, uint64_t head)
 {
-	for (; places; places &= places - 1)
-		__builtin_prefetch(node_place(image,
-		    sorted_ref(node, type, (unsigned)__builtin_ctzll(places))));
+	const le16 *refs = head_type(head) == NODE_4 ? ((const struct node_4 *)node)->refs :
+						       ((const struct node_16 *)node)->refs;
+	unsigned count = min_of(head_count(head), head_type(head) == NODE_4 ? 4u : 16u);
+
+	for (unsigned i = 0; i < count; i++)
+		__builtin_prefetch(node_place(image, from_le16(refs[i])));
 }
 
 /* Enters an inner node, all of which is to be visited: its prefix joins the path at
@@ -245,17 +249,21 @@ int scan_enter(struct tree_scan *scan, node_ref ref, uint32_t start)
 	    ref * NODE_UNIT + prefix_at + prefix_bytes > FRAME_BYTES)
 		return -EUCLEAN;
 	/* And one for the byte of an entry. */
-	err = buffer_reserve(&scan->path, start + prefix_bytes + 1);
-	if (err)
-		return err;
+	if (start + prefix_bytes + 1 + COPY_SLACK > scan->path.size) {
+		err = buffer_reserve(&scan->path, start + prefix_bytes + 1);
+		if (err)
+			return err;
+	}
 	copy_bytes(scan->path.bytes + start, node + prefix_at, prefix_bytes);
 	level.path_bytes = start + prefix_bytes;
 	if (!scan->group && scan->has_delimiter)
 		scan->group = find_group(scan, scan->path.bytes + fresh, level.path_bytes - fresh, fresh);
+	if (scan->group && scan_has_key(scan, ref))
+		return take_group(scan, scan->group, level.path_bytes, NULL);
 	if (level.type <= NODE_16) {
 		level.word = ENTRY_WORDS - 1;
 		level.mask = sorted_places(head);
-		prefetch_children(scan->image, node, level.type, level.mask);
+		prefetch_children(scan->image, node, head);
 	} else {
 		level.mask = entry_word(node, level.type, 0);
 	}
@@ -289,25 +297,29 @@ static inline __attribute__((always_inline)) bool next_entry(const void *node, s
 
 enum taken { TAKEN_ALL, TAKEN_FULL, TAKEN_CHILD };
 
+static inline bool has_delimiter_in(const struct node_leaf *leaf, uint32_t rest_bytes, uint8_t byte, uint8_t delimiter)
+{
+	return byte == delimiter || (rest_bytes && memchr(leaf->bytes, delimiter, rest_bytes));
+}
+
 /*
  * Takes the leaves of the top level, up to an entry that is not a plain leaf or would
  * not fit: @ret_ref, under @ret_byte.
  *
  * This is where a scan spends its time.  All it needs is in locals, because stores of
- * bytes may change anything else in the compiler's eyes.
+ * bytes may change anything else in the compiler's eyes.  The entry's byte goes straight
+ * to the run and not by way of the path: a wide load of a byte just stored is slow.
  */
 static enum taken take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte)
 {
 	struct tree_level level = *scan_level(scan);
-	const void *image = scan->image, *node = node_place(image, level.node);
+	const void *const image = scan->image, *const node = node_place(image, level.node);
 	const bool has_delimiter = scan->has_delimiter && level.path_bytes >= scan->prefix_bytes;
-	const uint8_t delimiter = scan->delimiter;
-	const uint32_t value_mask = scan->keys_only ? 0 : UINT32_MAX;
-	const uint32_t at = level.path_bytes;
-	const uint32_t key_room = scan->key.size - COPY_SLACK;
-	uint8_t *const first = scan->bytes.bytes, *const path = scan->path.bytes;
+	const uint64_t value_mask = scan->keys_only ? 0 : UINT32_MAX;
+	const uint32_t at = level.path_bytes, key_room = scan->key.size - COPY_SLACK;
+	const uint8_t *const path = scan->path.bytes;
+	uint8_t *const first = scan->bytes.bytes;
 	uint8_t *const end = first + scan->bytes.size - COPY_SLACK;
-	uint8_t *const full = first + min_of(scan->bytes.size, TREE_RUN_BYTES);
 	uint8_t *out = first + scan->bytes.used;
 	struct tree_item *item = scan->items + scan->count, *const last = scan->items + scan->limit;
 	uint32_t shared = min_of(scan->shared, at);
@@ -315,37 +327,41 @@ static enum taken take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t
 	node_ref ref = 0;
 	uint8_t byte = 0;
 
-	while (item < last && out < full) {
+	while (item < last && out - first < (ptrdiff_t)TREE_RUN_BYTES) {
 		const struct node_leaf *leaf;
-		uint32_t rest_bytes, copied = at + 1 - shared;
+		uint32_t rest_bytes;
 		uint64_t head, bytes;
 
-		taken = TAKEN_ALL;
-		if (!next_entry(node, &level, &ref, &byte))
+		if (!next_entry(node, &level, &ref, &byte)) {
+			taken = TAKEN_ALL;
 			break;
-		taken = TAKEN_CHILD;
+		}
 		leaf = node_place(image, ref);
 		head = node_head(leaf);
 		rest_bytes = head_rest_bytes(head);
-		bytes = (uint64_t)rest_bytes + (head_value_bytes(head) & value_mask);
+		bytes = rest_bytes + (head >> 32 & value_mask);
+		taken = TAKEN_CHILD;
 		if (head_type(head) != NODE_LEAF || ref < NODE_REF_FIRST ||
 		    ref * NODE_UNIT + sizeof(*leaf) + bytes > FRAME_BYTES ||
-		    bytes + copied > (uint64_t)(end - out) || at + 1 + rest_bytes > key_room)
+		    bytes + (at + 1 - shared) > (uint64_t)(end - out) || at + 1 + rest_bytes > key_room)
 			break;
-		if (has_delimiter && (byte == delimiter || memchr(leaf->bytes, delimiter, rest_bytes)))
+		if (has_delimiter && has_delimiter_in(leaf, rest_bytes, byte, scan->delimiter))
 			break;
-		path[at] = byte;
+		taken = TAKEN_FULL;
 		item->version = from_le64(leaf->seq);
 		item->shared_bytes = shared;
 		item->key_bytes = at + 1 + rest_bytes;
 		item->offset = (uint32_t)(out - first);
-		item->value_bytes = (uint32_t)(bytes - rest_bytes);
-		copy_bytes(out, path + shared, copied);
-		copy_bytes(out + copied, leaf->bytes, bytes);
-		out += copied + bytes;
-		shared = at;
+		item->value_bytes = (uint32_t)bytes - rest_bytes;
 		item++;
-		taken = TAKEN_FULL;
+		if (shared < at) {
+			copy_bytes(out, path + shared, at - shared);
+			out += at - shared;
+			shared = at;
+		}
+		*out++ = byte;
+		copy_bytes(out, leaf->bytes, bytes);
+		out += bytes;
 	}
 	scan->bytes.used = (uint32_t)(out - first);
 	scan->count = (uint32_t)(item - scan->items);
@@ -396,25 +412,30 @@ static int visit_child(struct tree_scan *scan, node_ref ref, uint8_t byte)
 /* Goes on at the top level. */
 static int take_entries(struct tree_scan *scan)
 {
-	struct tree_level *level = scan_level(scan);
-	enum taken taken;
+	struct tree_level *level = scan_level(scan), before = *level;
 	node_ref ref;
 	uint8_t byte;
 
 	if (scan->group && level->path_bytes < scan->group)
 		scan->group = 0; /* there was nothing in it */
 	scan->shared = min_of(scan->shared, level->path_bytes);
-	if (scan->group) {
-		taken = next_entry(node_place(scan->image, level->node), level, &ref, &byte) ?
-			    TAKEN_CHILD : TAKEN_ALL;
-	} else {
-		taken = take_leaves(scan, &ref, &byte);
-	}
-	if (taken == TAKEN_CHILD)
-		return visit_child(scan, ref, byte);
-	if (taken == TAKEN_ALL)
+	if (!next_entry(node_place(scan->image, level->node), level, &ref, &byte)) {
 		scan->level_count--;
-	return 0;
+		return 0;
+	}
+	if (!scan->group && head_type(node_head(node_place(scan->image, ref))) == NODE_LEAF) {
+		*level = before;
+		switch (take_leaves(scan, &ref, &byte)) {
+		case TAKEN_ALL:
+			scan->level_count--;
+			return 0;
+		case TAKEN_FULL:
+			return 0;
+		case TAKEN_CHILD:
+			break;
+		}
+	}
+	return visit_child(scan, ref, byte);
 }
 
 /* ---- runs ------------------------------------------------------------------------------ */

@@ -36,6 +36,9 @@ int scan_leave(struct tree_scan *scan);
 int scan_commit(struct tree_scan *scan);
 void scan_let_go(struct tree_scan *scan);
 
+/* scan_probe.c: is there certainly a key below the node?  Else the walk has to look. */
+bool scan_has_key(struct tree_scan *scan, node_ref ref);
+
 /* scan_seek.c: down to the key sought, in the present frame. */
 int scan_seek_down(struct tree_scan *scan, node_ref ref);
 

@@ -42,6 +42,7 @@
 static int look_up(struct tree_scan *scan, uint64_t frame_id, struct tree_stop *ret)
 {
 	struct pool *pool = scan->tree->pool;
+	struct pool_read read;
 
 	*ret = (struct tree_stop){.frame_id = frame_id};
 	if (scan->tree->view) {
@@ -54,27 +55,22 @@ static int look_up(struct tree_scan *scan, uint64_t frame_id, struct tree_stop *
 		ASSERT(pool_read_begin(pool, ret->slot, &ret->version));
 		return 0;
 	}
-	if (scan->is_latched) {
-		ret->slot = pool_latch_key_shared(pool, tree_key(frame_id));
-		if (ret->slot == POOL_NO_SLOT)
-			return -EAGAIN;
-		scan->holds_latch = true;
-		ASSERT(pool_read_begin(pool, ret->slot, &ret->version));
+	if (!scan->is_latched && pool_read_key(pool, tree_key(frame_id), &read)) {
+		ret->slot = read.slot;
+		ret->version = read.version;
 		return 0;
 	}
-	for (;;) {
-		ret->slot = pool_find(pool, tree_key(frame_id));
-		if (ret->slot == POOL_NO_SLOT)
-			return -EAGAIN;
-		if (!pool_read_begin(pool, ret->slot, &ret->version)) {
-			/* Being written or loaded: sleep until that is over. */
-			pool_latch_shared(pool, ret->slot);
-			pool_unlatch_shared(pool, ret->slot);
-		} else if (pool_is_owner(pool, ret->slot, tree_key(frame_id))) {
-			pool_touch(pool, ret->slot);
-			return 0;
-		}
-	}
+	/* Optimistic readers too, while it is being written or loaded: they sleep until
+	 * that is over. */
+	ret->slot = pool_latch_key_shared(pool, tree_key(frame_id));
+	if (ret->slot == POOL_NO_SLOT)
+		return -EAGAIN;
+	ASSERT(pool_read_begin(pool, ret->slot, &ret->version));
+	if (scan->is_latched)
+		scan->holds_latch = true;
+	else
+		pool_unlatch_shared(pool, ret->slot);
+	return 0;
 }
 
 void scan_let_go(struct tree_scan *scan)

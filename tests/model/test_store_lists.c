@@ -79,7 +79,7 @@ static void change(struct run *run, unsigned batches)
 		run->script.keys_max = 40;
 		expected = script_make_batch(&run->script, run->store, run->batch);
 		err = store_commit(run->store, run->batch, NULL);
-		ck_assert(err == expected || err == -E2BIG);
+		ck_assert_msg(err == expected || err == -E2BIG, "commit answers %d and not %d", err, expected);
 		if (err == 0)
 			script_apply(&run->script, &run->model);
 	}
