@@ -403,3 +403,24 @@ int batch_parse(struct store_batch *batch, const uint8_t *body, uint32_t body_by
 	batch->tree = &batch->store->internal;
 	return guards || batch->tx.edit_count || batch->move_count ? -EUCLEAN : 0;
 }
+
+unsigned batch_contents(const uint8_t *body, uint32_t body_bytes)
+{
+	unsigned contents = 0;
+	uint64_t at = 0;
+
+	while (at < body_bytes) {
+		struct record_op op;
+
+		if (body_bytes - at < sizeof(op))
+			return contents | BATCH_HAS_OTHER;
+		memcpy(&op, body + at, sizeof(op));
+		if (op.type == RECORD_USE_BLOCKS || op.type == RECORD_FREE_BLOCKS)
+			contents |= BATCH_HAS_RUNS;
+		else if (op.type != RECORD_PUT && op.type != RECORD_DELETE)
+			contents |= BATCH_HAS_OTHER;
+		at += round_up((uint64_t)from_le32(op.key_bytes) + from_le32(op.value_bytes) + sizeof(op),
+		    RECORD_OP_ALIGN);
+	}
+	return contents;
+}

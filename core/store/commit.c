@@ -88,16 +88,16 @@ static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t rep
 {
 	struct iovec body = {.iov_base = batch->body, .iov_len = batch->body_bytes};
 
+	if (!store->journal && !store->is_memory) {
+		/* A checkpoint from now on contains the batch. */
+		store->replay_lsn = *ret_end;
+		return replay_lsn;
+	}
 	/* Guards alone change nothing. */
 	if (batch->body_bytes == 0)
 		return 0;
 	if (store->is_memory)
 		return memory_log(store, batch->body_bytes, ret_end);
-	if (!store->journal) {
-		/* A checkpoint from now on contains the batch. */
-		store->replay_lsn = *ret_end;
-		return replay_lsn;
-	}
 	return journal_append(store->journal, JOURNAL_BATCH, &body, 1, ret_end);
 }
 

@@ -2,12 +2,7 @@
  * Opening and closing, and recovery in between.
  *
  * Recovery: the newest superblock, its manifest and space map, then the log from the
- * checkpoint's LSN.  The log is read twice.  The first time finds its end, keeps every
- * block that records name from being allocated, and reads the data blocks of records
- * that are not known durable: a record whose data did not reach the disk is the end.
- * The second time applies the records, exactly as they were applied the first time,
- * to exactly the state they were made against.  If the pool is too small for what is
- * changed, checkpoints are made on the way, at the record reached.
+ * checkpoint's LSN (recover.c).
  *
  * It ends with a checkpoint at an LSN behind the end by a whole journal, so that no
  * byte left on disk carries an LSN that can be issued again.
@@ -166,7 +161,7 @@ static int collect_free_ids(struct store *store)
 	return err ? err : note_gap(&walk, store->next_id, NULL);
 }
 
-static struct journal_place journal_place(const struct store *store)
+struct journal_place store_journal_place(const struct store *store)
 {
 	const struct superblock *superblock = &store->superblock;
 	struct journal_place place = {
@@ -177,176 +172,6 @@ static struct journal_place journal_place(const struct store *store)
 
 	memcpy(place.uuid, superblock->uuid, UUID_BYTES);
 	return place;
-}
-
-/* ---- recovery ----------------------------------------------------------------------------- */
-
-struct recovery {
-	struct store *store;
-	struct store_batch *batch;
-	lsn_t end;
-	uint8_t *block;
-};
-
-/* Does the data that a record puts to use lie on the disk as it says? */
-static int verify_run(struct recovery *recovery, const struct block_run *run, bool *ret_good)
-{
-	struct store *store = recovery->store;
-
-	for (uint32_t i = 0; i < run->count; i++) {
-		le32 expected;
-		int err = device_read(store->device, recovery->block, BLOCK_BYTES,
-		    (run->block + i) * BLOCK_BYTES);
-
-		if (err)
-			return err;
-		memcpy(&expected, run->checksums + i * sizeof(expected), sizeof(expected));
-		if (store_block_checksum(store, recovery->block) != from_le32(expected)) {
-			*ret_good = false;
-			return 0;
-		}
-	}
-	return 0;
-}
-
-static bool run_is_in_volume(const struct store *store, const struct block_run *run)
-{
-	uint64_t end = from_le64(store->superblock.frame_count) * FRAME_BLOCKS;
-
-	return run->count > 0 && run->block < end && run->count <= end - run->block;
-}
-
-static int survey_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
-    const void *body, uint32_t body_bytes)
-{
-	struct recovery *recovery = ctx;
-	struct store_batch *batch = recovery->batch;
-	bool is_good = true;
-	int err = batch_parse(batch, body, body_bytes);
-
-	for (uint32_t i = 0; i < batch->run_count && !err; i++) {
-		const struct block_run *run = &batch->runs[i];
-
-		if (!run_is_in_volume(recovery->store, run))
-			err = -EUCLEAN;
-		else if (run->is_use && lsn >= known_durable)
-			err = verify_run(recovery, run, &is_good);
-	}
-	if (err) {
-		log_error("journal: record at LSN %llu: %s", (unsigned long long)lsn, strerror(-err));
-		return err;
-	}
-	if (!is_good)
-		return JOURNAL_STOP;
-	for (uint32_t i = 0; i < batch->run_count; i++)
-		if (batch->runs[i].is_use)
-			space_guard(recovery->store->space, batch->runs[i].block, batch->runs[i].count);
-	return 0;
-}
-
-/*
- * A pool smaller than the one the batch was made with may not hold all its frames at
- * once.  Nobody looks on: edit by edit it comes to the same.  Should it happen that a
- * checkpoint falls in between and recovery is cut off as well, the record is replayed
- * from its beginning, which for puts and deletes makes no difference; hence they come
- * first.
- */
-static int replay_in_pieces(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
-{
-	struct tree_edit *edits = batch->tx.edits;
-	uint32_t edit_count = batch->tx.edit_count, move_count = batch->move_count;
-	uint32_t run_count = batch->run_count;
-	struct tree_move moves[BATCH_MOVES_MAX];
-	lsn_t again = lsn;
-	int err = 0;
-
-	memcpy(moves, batch->moves, sizeof(moves));
-	batch->run_count = batch->move_count = 0;
-	batch->tx.edit_count = 1;
-	for (uint32_t i = 0; i < edit_count && !err; i++, batch->tx.edits++) {
-		err = store_throttle(store);
-		if (!err)
-			err = batch_apply(store, batch, lsn, &again);
-	}
-	batch->tx.edits = edits;
-	batch->tx.edit_count = 0;
-	/* So that there is no need for one in between. */
-	if (!err && move_count)
-		err = store_run_checkpoint(store, false);
-	for (uint32_t i = 0; i < move_count && !err; i++) {
-		batch->move_count = 1;
-		batch->moves[0] = moves[i];
-		err = batch_apply(store, batch, lsn, &again);
-	}
-	batch->move_count = 0;
-	batch->run_count = run_count;
-	return err ? err : batch_apply(store, batch, lsn, &end);
-}
-
-static int replay_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
-    const void *body, uint32_t body_bytes)
-{
-	struct recovery *recovery = ctx;
-	struct store *store = recovery->store;
-	lsn_t after = end;
-	int err;
-
-	if (lsn >= recovery->end)
-		return JOURNAL_STOP;
-	store->replay_lsn = lsn;
-	err = batch_parse(recovery->batch, body, body_bytes);
-	if (!err)
-		err = store_throttle(store);
-	if (!err && recovery->batch->erase_count)
-		err = drop_take(store, recovery->batch, recovery->batch->erase_count);
-	if (!err)
-		err = batch_apply(store, recovery->batch, lsn, &after);
-	if (err == -E2BIG)
-		err = replay_in_pieces(store, recovery->batch, lsn, end);
-	if (!err)
-		err = store_error(store);
-	if (err)
-		log_error("journal: record at LSN %llu could not be replayed: %s",
-		    (unsigned long long)lsn, strerror(-err));
-	store->replay_lsn = end;
-	atomic_fetch_add_explicit(&store->stats.replayed_records, 1, memory_order_relaxed);
-	return err;
-}
-
-static int read_log(struct recovery *recovery)
-{
-	struct store *store = recovery->store;
-	struct journal_place place = journal_place(store);
-	uint64_t open_id = from_le64(store->superblock.open_id);
-	lsn_t from = from_le64(store->superblock.checkpoint_lsn);
-	lsn_t end;
-	int err;
-
-	err = journal_read(&place, from, open_id, survey_record, recovery, &recovery->end);
-	if (err)
-		return err;
-	store->replay_lsn = from;
-	err = journal_read(&place, from, open_id, replay_record, recovery, &end);
-	space_guard_end(store->space);
-	store->replay_lsn = recovery->end;
-	if (!err && atomic_load(&store->stats.replayed_records))
-		log_info("recovered: %llu transactions replayed",
-		    (unsigned long long)atomic_load(&store->stats.replayed_records));
-	return err;
-}
-
-static int recover(struct store *store)
-{
-	struct recovery recovery = {.store = store};
-	int err = store_batch_create(store, &recovery.batch);
-
-	if (err)
-		return err;
-	recovery.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	err = recovery.block ? read_log(&recovery) : -ENOMEM;
-	free(recovery.block);
-	store_batch_destroy(recovery.batch);
-	return err;
 }
 
 /* ---- open ------------------------------------------------------------------------------------ */
@@ -364,7 +189,7 @@ static int make_open_id(struct store *store)
 static int open_journal(struct store *store, lsn_t start)
 {
 	struct journal_options options = {
-	    .place = journal_place(store),
+	    .place = store_journal_place(store),
 	    .start = start,
 	    .open_id = from_le64(store->superblock.open_id),
 	    .is_shared = store->options.has_shared_ring,
@@ -376,7 +201,7 @@ static int open_journal(struct store *store, lsn_t start)
 /* The volume is whole in memory: makes it so on disk and opens the log for writing. */
 static int begin_writing(struct store *store, bool was_clean)
 {
-	uint64_t journal_bytes = journal_place(store).bytes;
+	uint64_t journal_bytes = store_journal_place(store).bytes;
 	lsn_t start = from_le64(store->superblock.checkpoint_lsn);
 	int err = make_open_id(store);
 
@@ -404,7 +229,7 @@ static int open_assembled(struct store *store)
 
 	store->replay_lsn = from_le64(store->superblock.checkpoint_lsn);
 	if (!err && !was_clean)
-		err = recover(store);
+		err = store_recover(store);
 	if (!err && !store->options.is_read_only)
 		err = begin_writing(store, was_clean);
 	return err;
@@ -555,7 +380,7 @@ int store_format(struct device *device, const struct store_format_options *optio
 	err = assemble(store, device, &superblock, true);
 	if (!err) {
 		store->replay_lsn = from_le64(superblock.checkpoint_lsn);
-		place = journal_place(store);
+		place = store_journal_place(store);
 		err = journal_format(&place);
 	}
 	if (!err)

@@ -187,6 +187,11 @@ void store_count_commit(struct store *store, uint64_t puts, uint64_t deletes);
 /* Of all threads. */
 void store_sum_counts(struct store *store, struct store_counts *ret);
 
+/* What a record's body holds, found without much ado. */
+#define BATCH_HAS_RUNS 1u
+#define BATCH_HAS_OTHER 2u /* anything but puts, deletes and runs; not well formed */
+unsigned batch_contents(const uint8_t *body, uint32_t body_bytes);
+
 /* Applies a parsed batch: logged; or in recovery, with the LSN of its record, and
  * @ret_end the LSN where replay begins again once it is applied. */
 int batch_apply(struct store *store, struct store_batch *batch, lsn_t replay_lsn, lsn_t *ret_end);
@@ -355,6 +360,13 @@ void views_spill(struct store *store);
 
 /* The rest of an image's last block holds whatever was there before. */
 void store_clear_tail(void *image);
+
+/* ---- recovery (recover.c) --------------------------------------------------------- */
+
+struct journal_place store_journal_place(const struct store *store);
+
+/* Replays the log; replay_lsn is its end then. */
+int store_recover(struct store *store);
 
 /* ---- checkpoints ----------------------------------------------------------------- */
 

@@ -1,0 +1,457 @@
+/*
+ * Recovery: the log from the checkpoint's LSN, applied to the checkpoint's tree.
+ *
+ * The log is read two or three times.  First to its end.  Then, if records put blocks to
+ * use: every such block is kept from being allocated, and the blocks of records that are
+ * not known durable are read; a record whose data did not reach the disk is the end.  The
+ * last time the records are applied.
+ *
+ *    reader: read, verify, parse -> chunk, sorted --queue--> here: apply
+ *
+ * A *chunk* is a run of records that put and delete keys, and use and free blocks.  What
+ * it does to one key is decided by the last of its operations on it; different keys do
+ * not depend on each other; so the operations are sorted by key, all but the last on each
+ * key left out, and the rest applied in the order of the tree, many to a transaction.
+ * (Keys at random cost a cache miss or five each, keys in order next to none; and a
+ * pool smaller than the tree has each frame loaded once a chunk.)  Any other record, a
+ * move, ends the chunk and is applied by itself, to exactly the state it was made against.
+ *
+ * If the pool is too small for what is changed, checkpoints are made on the way.  One in
+ * the middle of a chunk is a checkpoint at its begin that already has some of its keys.
+ * Should recovery be cut off and begin there again, all of the chunk is applied again,
+ * and each key comes to the same.  Block runs would not: they are applied at the end, in
+ * order, together with the step of `replay_lsn` behind the chunk.
+ *
+ * Locks: one of rank LEAF for the queue.
+ */
+#include "config.h"
+
+#include "store/chunk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#define CHUNKS 3u /* one is filled, one waits, one is applied */
+
+/* Of one transaction. */
+#define GROUP_OPS 32u
+#define GROUP_BYTES (64u * 1024)
+
+struct recovery {
+	struct store *store;
+	struct store_batch *batch;  /* the reader's, to parse with */
+	struct store_batch *group;  /* to apply with */
+	struct journal_extent extent;
+	bool has_uses;
+	uint8_t *block;
+
+	struct chunk chunks[CHUNKS];
+	bool is_threaded;
+	struct mutex mutex;
+	struct condition changed;
+	/* guarded by mutex; chunks[n % CHUNKS] is the n-th */
+	uint64_t filled, applied;
+	bool is_over;
+	int error;
+};
+
+/* ---- the survey ------------------------------------------------------------------------ */
+
+/* Does the data that a record puts to use lie on the disk as it says? */
+static int verify_run(struct recovery *recovery, const struct block_run *run, bool *ret_good)
+{
+	struct store *store = recovery->store;
+
+	for (uint32_t i = 0; i < run->count; i++) {
+		le32 expected;
+		int err = device_read(store->device, recovery->block, BLOCK_BYTES,
+		    (run->block + i) * BLOCK_BYTES);
+
+		if (err)
+			return err;
+		memcpy(&expected, run->checksums + i * sizeof(expected), sizeof(expected));
+		if (store_block_checksum(store, recovery->block) != from_le32(expected)) {
+			*ret_good = false;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static bool run_is_in_volume(const struct store *store, const struct block_run *run)
+{
+	uint64_t end = from_le64(store->superblock.frame_count) * FRAME_BLOCKS;
+
+	return run->count > 0 && run->block < end && run->count <= end - run->block;
+}
+
+static int survey_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
+    const void *body, uint32_t body_bytes)
+{
+	struct recovery *recovery = ctx;
+	struct store_batch *batch = recovery->batch;
+	bool is_good = true;
+	int err = batch_parse(batch, body, body_bytes);
+
+	for (uint32_t i = 0; i < batch->run_count && !err; i++) {
+		const struct block_run *run = &batch->runs[i];
+
+		if (!run_is_in_volume(recovery->store, run))
+			err = -EUCLEAN;
+		else if (run->is_use && lsn >= known_durable)
+			err = verify_run(recovery, run, &is_good);
+	}
+	if (err) {
+		log_error("journal: record at LSN %llu: %s", (unsigned long long)lsn, strerror(-err));
+		return err;
+	}
+	if (!is_good)
+		return JOURNAL_STOP;
+	for (uint32_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].is_use)
+			space_guard(recovery->store->space, batch->runs[i].block, batch->runs[i].count);
+	return 0;
+}
+
+static void look_for_runs(void *ctx, const void *body, uint32_t body_bytes)
+{
+	struct recovery *recovery = ctx;
+
+	if (!recovery->has_uses)
+		recovery->has_uses = batch_contents(body, body_bytes) & BATCH_HAS_RUNS;
+}
+
+/* ---- chunks: applying -------------------------------------------------------------------- */
+
+/*
+ * A pool smaller than the one the batch was made with may not hold all its frames at
+ * once.  Nobody looks on: edit by edit it comes to the same.  Should it happen that a
+ * checkpoint falls in between and recovery is cut off as well, the record is replayed
+ * from its beginning, which for puts and deletes makes no difference; hence they come
+ * first.
+ */
+static int replay_in_pieces(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
+{
+	struct tree_edit *edits = batch->tx.edits;
+	uint32_t edit_count = batch->tx.edit_count, move_count = batch->move_count;
+	uint32_t run_count = batch->run_count;
+	struct tree_move moves[BATCH_MOVES_MAX];
+	lsn_t again = lsn;
+	int err = 0;
+
+	memcpy(moves, batch->moves, sizeof(moves));
+	batch->run_count = batch->move_count = 0;
+	batch->tx.edit_count = 1;
+	for (uint32_t i = 0; i < edit_count && !err; i++, batch->tx.edits++) {
+		err = store_throttle(store);
+		if (!err)
+			err = batch_apply(store, batch, lsn, &again);
+	}
+	batch->tx.edits = edits;
+	batch->tx.edit_count = 0;
+	/* So that there is no need for one in between. */
+	if (!err && move_count)
+		err = store_run_checkpoint(store, false);
+	for (uint32_t i = 0; i < move_count && !err; i++) {
+		batch->move_count = 1;
+		batch->moves[0] = moves[i];
+		err = batch_apply(store, batch, lsn, &again);
+	}
+	batch->move_count = 0;
+	batch->run_count = run_count;
+	return err ? err : batch_apply(store, batch, lsn, &end);
+}
+
+static int apply_batch(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
+{
+	lsn_t after = end;
+	int err = store_throttle(store);
+
+	if (!err)
+		err = batch_apply(store, batch, lsn, &after);
+	if (err == -E2BIG)
+		err = replay_in_pieces(store, batch, lsn, end);
+	return err ? err : store_error(store);
+}
+
+/* The next transaction out of a chunk: the last operation on each key. */
+static uint32_t fill_group(const struct chunk *chunk, uint32_t next, struct store_batch *group)
+{
+	uint32_t bytes = 0;
+
+	group->tx.edit_count = 0;
+	for (; next < chunk->op_count && group->tx.edit_count < GROUP_OPS && bytes < GROUP_BYTES; next++) {
+		const struct replay_op *op = &chunk->ops[next];
+
+		if (next + 1 < chunk->op_count && replay_op_compare(op, op + 1) == 0)
+			continue;
+		group->tx.edits[group->tx.edit_count++] = (struct tree_edit){
+		    .kind = op->is_put ? TREE_PUT : TREE_ERASE,
+		    .key = op->key,
+		    .value = op->key + op->key_bytes,
+		    .key_bytes = op->key_bytes,
+		    .value_bytes = op->value_bytes,
+		    .seq_offset = (uint32_t)(op->seq - chunk->from),
+		};
+		bytes += op->key_bytes + op->value_bytes;
+	}
+	return next;
+}
+
+static int apply_ops(struct recovery *recovery, const struct chunk *chunk)
+{
+	struct store_batch *group = recovery->group;
+	int err = 0;
+
+	group->move_count = group->run_count = 0;
+	for (uint32_t next = 0; next < chunk->op_count && !err;) {
+		next = fill_group(chunk, next, group);
+		if (group->tx.edit_count)
+			err = apply_batch(recovery->store, group, chunk->from, chunk->from);
+	}
+	return err;
+}
+
+static int apply_runs_of(struct recovery *recovery, const struct chunk *chunk)
+{
+	struct store_batch *group = recovery->group;
+	struct block_run *runs = group->runs;
+	int err;
+
+	group->tx.edit_count = 0;
+	group->runs = chunk->runs;
+	group->run_count = chunk->run_count;
+	err = apply_batch(recovery->store, group, chunk->from, chunk->end);
+	group->runs = runs;
+	group->run_count = 0;
+	return err;
+}
+
+static int apply_chunk(struct recovery *recovery, const struct chunk *chunk)
+{
+	struct store *store = recovery->store;
+	int err;
+
+	store->replay_lsn = chunk->from;
+	recovery->group->tree = &store->tree;
+	recovery->group->erase_count = 0;
+	if (chunk->is_single) {
+		struct tree_edit *edits = recovery->group->tx.edits;
+
+		recovery->group->tx.edits = NULL;
+		recovery->group->edit_size = 0;
+		err = batch_parse(recovery->group, chunk->bytes, chunk->used);
+		if (!err && recovery->group->erase_count)
+			err = drop_take(store, recovery->group, recovery->group->erase_count);
+		if (!err)
+			err = apply_batch(store, recovery->group, chunk->from, chunk->end);
+		free(recovery->group->tx.edits);
+		recovery->group->tx.edits = edits;
+	} else {
+		err = apply_ops(recovery, chunk);
+		if (!err)
+			err = apply_runs_of(recovery, chunk);
+	}
+	if (err)
+		log_error("journal: records from LSN %llu to %llu could not be replayed: %s",
+		    (unsigned long long)chunk->from, (unsigned long long)chunk->end, strerror(-err));
+	store->replay_lsn = chunk->end;
+	atomic_fetch_add_explicit(&store->stats.replayed_records, chunk->records, memory_order_relaxed);
+	return err;
+}
+
+/* ---- the queue ----------------------------------------------------------------------------- */
+
+/* The chunk being filled.  With a thread, waits until one is empty. */
+static int chunk_to_fill(struct recovery *recovery, struct chunk **ret)
+{
+	int err;
+
+	mutex_lock(&recovery->mutex);
+	while (recovery->filled - recovery->applied == CHUNKS && !recovery->error)
+		condition_wait(&recovery->changed, &recovery->mutex);
+	err = recovery->error;
+	*ret = &recovery->chunks[recovery->filled % CHUNKS];
+	mutex_unlock(&recovery->mutex);
+	return err;
+}
+
+/* The chunk is full: to be applied by the other thread, or at once. */
+static int pass_on(struct recovery *recovery, struct chunk *chunk)
+{
+	int err = 0;
+
+	if (!chunk->records)
+		return 0;
+	chunk_sort(chunk);
+	if (!recovery->is_threaded) {
+		err = apply_chunk(recovery, chunk);
+		chunk_empty(chunk);
+		return err;
+	}
+	mutex_lock(&recovery->mutex);
+	recovery->filled++;
+	condition_wake_all(&recovery->changed);
+	mutex_unlock(&recovery->mutex);
+	return 0;
+}
+
+static int apply_all(struct recovery *recovery)
+{
+	int err = 0;
+
+	mutex_lock(&recovery->mutex);
+	while (!err) {
+		struct chunk *chunk = &recovery->chunks[recovery->applied % CHUNKS];
+
+		if (recovery->applied == recovery->filled) {
+			if (recovery->is_over)
+				break;
+			condition_wait(&recovery->changed, &recovery->mutex);
+			continue;
+		}
+		mutex_unlock(&recovery->mutex);
+		err = apply_chunk(recovery, chunk);
+		chunk_empty(chunk);
+		mutex_lock(&recovery->mutex);
+		recovery->applied++;
+		recovery->error = err;
+		condition_wake_all(&recovery->changed);
+	}
+	mutex_unlock(&recovery->mutex);
+	return err;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int collect_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
+    const void *body, uint32_t body_bytes)
+{
+	struct recovery *recovery = ctx;
+	bool is_single = batch_contents(body, body_bytes) & BATCH_HAS_OTHER ||
+			 body_bytes / 8 > CHUNK_OPS;
+	struct chunk *chunk;
+	int err = chunk_to_fill(recovery, &chunk);
+
+	if (!err && !chunk_has_room(chunk, body_bytes, is_single)) {
+		err = pass_on(recovery, chunk);
+		if (!err)
+			err = chunk_to_fill(recovery, &chunk);
+	}
+	if (!err && !chunk->records) {
+		err = chunk_fit(chunk, body_bytes);
+		chunk->is_single = is_single;
+	}
+	if (!err)
+		err = chunk_add(chunk, recovery->batch, lsn, end, body, body_bytes);
+	return err;
+}
+
+static int read_records(struct recovery *recovery)
+{
+	struct journal_place place = store_journal_place(recovery->store);
+	struct chunk *chunk;
+	lsn_t end;
+	int err = journal_visit(&place, &recovery->extent,
+	    from_le64(recovery->store->superblock.open_id), collect_record, recovery, &end);
+
+	if (!err)
+		err = chunk_to_fill(recovery, &chunk);
+	if (!err)
+		err = pass_on(recovery, chunk);
+	return err;
+}
+
+static void *reading_thread(void *ctx)
+{
+	struct recovery *recovery = ctx;
+	int err = read_records(recovery);
+
+	mutex_lock(&recovery->mutex);
+	recovery->is_over = true;
+	if (!recovery->error)
+		recovery->error = err;
+	condition_wake_all(&recovery->changed);
+	mutex_unlock(&recovery->mutex);
+	return NULL;
+}
+
+static int replay(struct recovery *recovery)
+{
+	pthread_t thread;
+	int err;
+
+	recovery->is_threaded = !recovery->store->options.no_threads &&
+		pthread_create(&thread, NULL, reading_thread, recovery) == 0;
+	if (!recovery->is_threaded)
+		return read_records(recovery);
+	err = apply_all(recovery);
+	pthread_join(thread, NULL);
+	return err ? err : recovery->error;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------- */
+
+static int find_log(struct recovery *recovery)
+{
+	struct store *store = recovery->store;
+	struct journal_place place = store_journal_place(store);
+	uint64_t open_id = from_le64(store->superblock.open_id);
+	int err = journal_survey(&place, from_le64(store->superblock.checkpoint_lsn), open_id,
+	    look_for_runs, recovery, &recovery->extent);
+
+	if (err || !recovery->has_uses)
+		return err;
+	return journal_visit(&place, &recovery->extent, open_id, survey_record, recovery,
+	    &recovery->extent.end);
+}
+
+static int recover_with(struct recovery *recovery)
+{
+	struct store *store = recovery->store;
+	int err = find_log(recovery);
+
+	if (err)
+		return err;
+	store->replay_lsn = recovery->extent.from;
+	err = replay(recovery);
+	space_guard_end(store->space);
+	store->replay_lsn = recovery->extent.end;
+	if (!err && atomic_load(&store->stats.replayed_records))
+		log_info("recovered: %llu transactions replayed",
+		    (unsigned long long)atomic_load(&store->stats.replayed_records));
+	return err;
+}
+
+int store_recover(struct store *store)
+{
+	struct recovery recovery = {.store = store};
+	struct tree_edit *edits = malloc(GROUP_OPS * sizeof(*edits));
+	int err = store_batch_create(store, &recovery.batch);
+
+	if (!err)
+		err = store_batch_create(store, &recovery.group);
+	mutex_init(&recovery.mutex, RANK_LEAF);
+	condition_init(&recovery.changed);
+	recovery.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	if (!err && (!recovery.block || !edits))
+		err = -ENOMEM;
+	if (!err) {
+		recovery.group->tx.edits = edits;
+		err = recover_with(&recovery);
+		recovery.group->tx.edits = NULL;
+	}
+	for (unsigned i = 0; i < CHUNKS; i++)
+		chunk_fini(&recovery.chunks[i]);
+	free(recovery.block);
+	free(edits);
+	condition_fini(&recovery.changed);
+	mutex_fini(&recovery.mutex);
+	store_batch_destroy(recovery.group);
+	store_batch_destroy(recovery.batch);
+	return err;
+}
