@@ -98,7 +98,7 @@ void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_r
 	    .root_id = root_id,
 	    .epoch = 1,
 	    .cut = 1,
-	    .shape = 1,
+	    .shape = 2,
 	    .host = {
 		.ctx = store,
 		.dirtied = store_frame_dirtied,

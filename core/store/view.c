@@ -477,7 +477,7 @@ int store_view_open(struct store *store, struct store_view **ret)
 	view->tree = (struct tree){
 	    .pool = store->pool,
 	    .root_id = store->tree.root_id,
-	    .shape = 1,
+	    .shape = 2,
 	    .view = &view->hook,
 	};
 	gate_enter_exclusive(store->gate);

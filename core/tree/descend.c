@@ -102,7 +102,8 @@ static int descend_once(struct tree *tree, bool in_gate, const uint8_t *key,
 			return err;
 		image = tree_image(tree, hop->slot);
 		/* An edge taken on trust: no step has begun that could change it. */
-		if (edge.slot == POOL_NO_SLOT && tree_shape(tree) != shape) {
+		if (edge.slot == POOL_NO_SLOT && hop->frame_id != tree->root_id &&
+		    !tree_shape_vouches(tree, shape)) {
 			pool_unlatch_shared(tree->pool, hop->slot);
 			return -ESTALE;
 		}
@@ -129,7 +130,8 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
 
 		ret->frame_id = tree->root_id;
 		ret->depth = 0;
-		if (need->kind == TREE_NEED_FRAME && need->shape == shape) {
+		if (need->kind == TREE_NEED_FRAME && need->shape == shape &&
+		    tree_shape_vouches(tree, shape)) {
 			ret->frame_id = need->frame_id;
 			ret->depth = need->depth;
 		}

@@ -115,11 +115,12 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	if (!image_compact(tree_image(tree, new_slot), parent))
 		return -EUCLEAN;
 	tree_take_spare(spares);
-	tree_change_shape(tree);
+	tree_shape_begin(tree);
 	fold_into_parent(fold, tree_image(tree, new_slot));
 	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->parent.frame_id));
 	tree_replace_frame(tree, fold->parent.frame_id, slot, new_slot);
 	drop_pinned(tree, fold->hop.frame_id);
+	tree_shape_end(tree);
 	return 0;
 }
 
@@ -194,13 +195,14 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
 		return -EUCLEAN;
 	tree_take_spare(spares);
 	image_adopt(merged, root_of(merged), 0, 0, other, root_of(other));
-	tree_change_shape(tree);
+	tree_shape_begin(tree);
 	tree_latch_two(tree, fold->hop.frame_id, fold->parent.frame_id, &slot, &parent_slot);
 	parent_slot = tree_make_writable(tree, fold->parent.frame_id, parent_slot, spares);
 	widen_crossing(fold, tree_image(tree, parent_slot), neighbour);
 	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);
 	pool_unlatch_exclusive(tree->pool, parent_slot);
 	drop_pinned(tree, from_le64(neighbour->frame_id));
+	tree_shape_end(tree);
 	return 0;
 }
 

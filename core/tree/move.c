@@ -336,9 +336,9 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	bool is_one = move->src_frame == move->dst_frame;
 	uint32_t src, dst;
 
-	tree_change_shape(tree);
+	tree_shape_begin(tree);
 	if (move->dst_tree)
-		tree_change_shape(move->dst_tree);
+		tree_shape_begin(move->dst_tree);
 	tree_latch_two(tree, move->src_frame, move->dst_frame, &src, &dst);
 	src = tree_make_writable(tree, move->src_frame, src, spares);
 	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);
@@ -349,6 +349,9 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	pool_unlatch_exclusive(tree->pool, src);
 	if (!is_one)
 		pool_unlatch_exclusive(tree->pool, dst);
+	if (move->dst_tree)
+		tree_shape_end(move->dst_tree);
+	tree_shape_end(tree);
 }
 
 void tree_move_tidy(struct tree *tree, struct tree_move *move)

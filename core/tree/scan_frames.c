@@ -138,7 +138,7 @@ bool scan_resume(struct tree_scan *scan)
 	/* The frame it lacks may have pushed out the one before: the shape vouches for
 	 * the edge.  scan_hop() looks. */
 	if (scan->is_pending)
-		return scan->hop_shape == tree_shape(scan->tree) && !has_moved(scan);
+		return tree_shape_vouches(scan->tree, scan->hop_shape) && !has_moved(scan);
 	return reopen(scan);
 }
 
@@ -172,7 +172,7 @@ static int push_stop(struct tree_scan *scan, struct tree_stop *child)
 static bool edge_held(struct tree_scan *scan)
 {
 	if (scan->is_pending)
-		return scan->hop_shape == tree_shape(scan->tree) && !has_moved(scan);
+		return tree_shape_vouches(scan->tree, scan->hop_shape) && !has_moved(scan);
 	return scan->stop_count == 0 || scan->in_gate || is_unchanged(scan, scan_stop(scan));
 }
 

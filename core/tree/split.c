@@ -330,7 +330,7 @@ static void carry_out(struct split *split, struct cut *cut, struct tree_spares *
 		add_crossing(split->packed, cut, new_id);
 	ASSERT(image_compact(tree_image(tree, rest_slot), split->packed));
 
-	tree_change_shape(tree);
+	tree_shape_begin(tree);
 	if (cut->is_beside) {
 		tree_latch_two(tree, split->hop.frame_id, split->parent.frame_id, &slot, &parent_slot);
 		parent_slot = tree_make_writable(tree, split->parent.frame_id, parent_slot, spares);
@@ -344,6 +344,7 @@ static void carry_out(struct split *split, struct cut *cut, struct tree_spares *
 		tree_publish_frame(tree, new_id, new_slot);
 		tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
 	}
+	tree_shape_end(tree);
 	atomic_fetch_add_explicit(&tree->counters.splits, 1, memory_order_relaxed);
 }
 

@@ -70,8 +70,9 @@ struct tree {
 	_Atomic uint64_t newest_view; /* epoch that the newest open view ended; 0: none */
 	const struct tree_view *view; /* set at init: read-only, as this view sees it */
 	struct tree_host host;
-	/* Raised, with the gate held exclusively, before an edge between frames changes;
-	 * from 1.  While it is the same a search may go on where it lacked a frame. */
+	/* Raised, with the gate held exclusively, before and after edges between frames
+	 * change: odd meanwhile, and from 2.  While it is the same, and even, a search may
+	 * go on where it lacked a frame. */
 	_Atomic uint64_t shape;
 	_Atomic uint64_t move_count; /* moves so far */
 	struct tree_counters counters;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "base/assert.h"
 #include "tree/tree.h"
 
 /* A frame on the way of a search, and how the search ended in it. */
@@ -34,10 +35,28 @@ static inline uint64_t tree_shape(struct tree *tree)
 	return atomic_load(&tree->shape);
 }
 
-/* Before the first change of a step that moves edges. */
-static inline void tree_change_shape(struct tree *tree)
+/*
+ * Around the changes of a step that moves edges, with the gate held exclusively: the
+ * shape is odd meanwhile, and another one afterwards.  A searcher without the gate may
+ * see some edges as they were and some as they will be; what it notes then is good for
+ * nothing.
+ */
+static inline void tree_shape_begin(struct tree *tree)
 {
+	ASSERT(tree_shape(tree) % 2 == 0);
 	atomic_fetch_add(&tree->shape, 1);
+}
+
+static inline void tree_shape_end(struct tree *tree)
+{
+	ASSERT(tree_shape(tree) % 2 == 1);
+	atomic_fetch_add(&tree->shape, 1);
+}
+
+/* Do edges seen when the tree had @shape still lead where they led? */
+static inline bool tree_shape_vouches(struct tree *tree, uint64_t shape)
+{
+	return shape % 2 == 0 && tree_shape(tree) == shape;
 }
 
 /*
