@@ -166,6 +166,14 @@ typedef void (*journal_look_fn)(void *ctx, const void *body, uint32_t body_bytes
 int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
     journal_look_fn look, void *ctx, struct journal_extent *ret);
 
+/*
+ * Writes what a shared ring has of a surveyed log to the device and flushes it: from then
+ * on the log is as long after a loss of power as it is now.  Before that nobody may
+ * write anything that takes records of the ring for granted, other than in their order.
+ */
+int journal_settle(const struct journal_place *place, const struct journal_extent *extent,
+    uint64_t open_id);
+
 /* Shows the records of a surveyed log; may be called again. */
 int journal_visit(const struct journal_place *place, const struct journal_extent *extent,
     uint64_t open_id, journal_visit_fn visit, void *ctx, lsn_t *ret_end);

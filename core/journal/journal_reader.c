@@ -321,6 +321,43 @@ static void close_reader(struct reader *reader)
 	journal_ring_release(&reader->ring);
 }
 
+/* [@from, @end) of the log, whole blocks but for the last, onto the device. */
+static int write_back(struct reader *reader, lsn_t from, lsn_t end)
+{
+	int err = 0;
+
+	while (from < end && !err) {
+		uint64_t until_wrap = reader->place->bytes - from % reader->place->bytes;
+		uint32_t bytes;
+
+		err = fill_window(reader, from, BLOCK_BYTES);
+		if (err)
+			return err;
+		bytes = (uint32_t)min_of((uint64_t)reader->bytes, until_wrap);
+		if (from + bytes > end) {
+			bytes = (uint32_t)round_up(end - from, BLOCK_BYTES);
+			memset(reader->window + (end - from), 0, bytes - (end - from));
+		}
+		err = device_write(reader->place->device, reader->window, bytes,
+		    place_offset(reader->place, from));
+		from += bytes;
+	}
+	return err ? err : device_flush(reader->place->device);
+}
+
+int journal_settle(const struct journal_place *place, const struct journal_extent *extent,
+    uint64_t open_id)
+{
+	struct reader reader;
+	int err = open_reader(place, extent->from, open_id, &reader);
+
+	if (!err && reader.ring_from < extent->end)
+		err = write_back(&reader, max_of(reader.ring_from, round_down(extent->from, BLOCK_BYTES)),
+		    extent->end);
+	close_reader(&reader);
+	return err;
+}
+
 int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
     journal_look_fn look, void *ctx, struct journal_extent *ret)
 {

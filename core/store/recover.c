@@ -19,7 +19,8 @@
  * If the pool is too small for what is changed, checkpoints are made on the way.  One in
  * the middle of a chunk is a checkpoint at its begin that already has some of its keys.
  * Should recovery be cut off and begin there again, all of the chunk is applied again,
- * and each key comes to the same.  Block runs would not: they are applied at the end, in
+ * and each key comes to the same.  (So what a shared ring has of the log is written to
+ * the device first: the ring would not survive a loss of power.)  Block runs would not: they are applied at the end, in
  * order, together with the step of `replay_lsn` behind the chunk.
  *
  * Locks: one of rank LEAF for the queue.
@@ -404,10 +405,11 @@ static int find_log(struct recovery *recovery)
 	int err = journal_survey(&place, from_le64(store->superblock.checkpoint_lsn), open_id,
 	    look_for_runs, recovery, &recovery->extent);
 
-	if (err || !recovery->has_uses)
-		return err;
-	return journal_visit(&place, &recovery->extent, open_id, survey_record, recovery,
-	    &recovery->extent.end);
+	if (!err && recovery->has_uses)
+		err = journal_visit(&place, &recovery->extent, open_id, survey_record, recovery,
+		    &recovery->extent.end);
+	/* A checkpoint in the middle of a chunk relies on all of the chunk. */
+	return err ? err : journal_settle(&place, &recovery->extent, open_id);
 }
 
 static int recover_with(struct recovery *recovery)

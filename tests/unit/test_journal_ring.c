@@ -125,6 +125,32 @@ START_TEST(ring_of_dead_journal_continues_the_log)
 }
 END_TEST
 
+/* Also across the end of the log's place. */
+START_TEST(ring_settled_on_the_device_is_not_needed_any_more)
+{
+	struct journal_extent extent;
+	lsn_t from, log_end;
+
+	while (journal_end(model.journal) < START + 3 * RING_BYTES + 5000)
+		model_append(&model);
+	from = journal_cut(model.journal);
+	ck_ok(journal_sync(model.journal, from, JOURNAL_SYNC));
+	journal_set_tail(model.journal, from);
+	while (journal_end(model.journal) < START + LOG_BYTES + 5000)
+		model_append(&model);
+	log_end = journal_end(model.journal);
+	model_close(&model, false);
+	ck_ok(journal_survey(&model.options.place, from, 7, NULL, NULL, &extent));
+	ck_assert_uint_eq(extent.end, log_end);
+	ck_ok(journal_settle(&model.options.place, &extent, 7));
+	journal_forget_ring(model.options.place.uuid);
+	ck_ok(journal_survey(&model.options.place, from, 7, NULL, NULL, &extent));
+	ck_assert_uint_eq(extent.end, log_end);
+	ck_ok(journal_settle(&model.options.place, &extent, 7));
+	model_reopen(&model, round_up(log_end, BLOCK_BYTES));
+}
+END_TEST
+
 /* At every record: nothing lost, whatever had been written by then. */
 START_TEST(ring_and_disk_together_never_lose_a_record)
 {
@@ -315,6 +341,7 @@ TCase *ring_tests(void)
 	tcase_add_test(tests, ring_full_append_leaves_room_for_a_cut);
 	tcase_add_test(tests, ring_takes_the_longest_record_at_any_fill);
 	tcase_add_test(tests, ring_of_dead_journal_continues_the_log);
+	tcase_add_test(tests, ring_settled_on_the_device_is_not_needed_any_more);
 	tcase_add_test(tests, ring_and_disk_together_never_lose_a_record);
 	tcase_add_test(tests, ring_outlives_a_killed_process);
 	tcase_add_test(tests, ring_is_gone_after_clean_close);
