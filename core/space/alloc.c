@@ -20,21 +20,7 @@
  *    stay together in few frames, so that a checkpoint that moves them dirties few
  *    leaves of the space map.  A home without pages is an ordinary free frame again.
  *
- * What is kept back, counted in wholly free frames
- *  - for maps, from all: enough to write every page of the space map twice over (the
- *    second time stands for manifest pages that are yet to come) and every page of
- *    the manifest once, less what is free in the homes.  A checkpoint needs at most
- *    this, however much was freed since the last one, so write_maps never meets
- *    -ENOSPC.  It is 1/8000 of the volume, or one frame.
- *  - for the tree, from data: 1/64 of the volume, at least 5 frames (a root, a path,
- *    the halves of a split, and one to spare: what it takes to erase anything on the
- *    smallest volume), at most 64 (32 MiB of tree frames dirtied between two
- *    checkpoints); and what is promised to the tree on top of it, so that redeeming
- *    such a promise takes nothing from data.
- *
- * Promises: space_reserve() leaves one frame beyond all promises, because the time
- * between unreserve and allocation belongs to nobody; a promise made in between
- * then takes that frame and not what was just about to be allocated.
+ * How much of it each user may have is promise.c's.
  */
 #include "config.h"
 
@@ -42,11 +28,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-
-#define TREE_FRAMES_MIN 5u
-#define TREE_FRAMES_MAX 64u
-#define TREE_FRAMES_SHARE 64u
-#define SLACK_FRAMES 1u
 
 /* ---- index ---------------------------------------------------------------------- */
 
@@ -272,114 +253,7 @@ static struct bits free_bits_of(const struct space *space, uint64_t frame)
 	return group ? group_free(group, (unsigned)(frame % GROUP_FRAMES)) : BITS_ALL;
 }
 
-/* ---- what is kept ------------------------------------------------------------------ */
-
-static uint64_t kept_for_maps(const struct space *space)
-{
-	const struct page_map *map = &space->space_map;
-	uint64_t space_pages = (uint64_t)map->end[0] + map->end[1] + map->end[2];
-	uint64_t need = 2 * space_pages + space->manifest.node_count + MAP_LEVELS;
-	/* Pages moved by a checkpoint under way come back with it. */
-	uint64_t have = space->index.map_free + space->map_resting_blocks;
-
-	return have < need ? div_up(need - have, FRAME_BLOCKS) : 0;
-}
-
-static uint64_t promised_to_tree(const struct space *space, uint64_t more_blocks)
-{
-	return div_up(space->reserved[SPACE_TREE] + more_blocks, FRAME_BLOCKS);
-}
-
-static uint64_t tree_frames(const struct space *space)
-{
-	uint64_t share = space->layout.frame_count / TREE_FRAMES_SHARE;
-
-	if (share < TREE_FRAMES_MIN)
-		return TREE_FRAMES_MIN;
-	return share < TREE_FRAMES_MAX ? share : TREE_FRAMES_MAX;
-}
-
-/* Frames that @user may take now, with @more_tree blocks promised to the tree. */
-static uint64_t frames_for(const struct space *space, enum space_user user, uint64_t more_tree)
-{
-	uint64_t kept = promised_to_tree(space, more_tree) + kept_for_maps(space);
-
-	if (user == SPACE_DATA)
-		kept += tree_frames(space);
-	return space->index.free_frames > kept ? space->index.free_frames - kept : 0;
-}
-
-/* Blocks that data may take now, promised ones included. */
-static uint64_t blocks_for_data(const struct space *space, uint64_t more_tree)
-{
-	return space->index.partial_free + frames_for(space, SPACE_DATA, more_tree) * FRAME_BLOCKS;
-}
-
-uint64_t frames_to_spare_locked(const struct space *space)
-{
-	return div_up(frames_for(space, SPACE_DATA, 0), 2);
-}
-
-/*
- * Resting blocks count: a checkpoint frees them, and whoever meets -ENOSPC asks for
- * one.  So do frames promised to the tree: the checkpoint that uses them frees those
- * that they replace.
- */
-uint64_t data_available_locked(const struct space *space)
-{
-	const struct frame_index *index = &space->index;
-	uint64_t resting = space->resting_blocks - space->map_resting_blocks;
-	uint64_t kept = (tree_frames(space) + kept_for_maps(space)) * FRAME_BLOCKS;
-	uint64_t whole = index->free_frames * FRAME_BLOCKS + resting;
-	uint64_t have = index->partial_free + (whole > kept ? whole - kept : 0);
-	uint64_t promised = space->reserved[SPACE_DATA] + SLACK_FRAMES * FRAME_BLOCKS;
-
-	return have > promised ? have - promised : 0;
-}
-
-int space_reserve(struct space *space, enum space_user user, uint64_t blocks)
-{
-	uint64_t slack = SLACK_FRAMES * FRAME_BLOCKS;
-	uint64_t have, need;
-	int err = 0;
-
-	mutex_lock(&space->lock);
-	if (user == SPACE_DATA) {
-		have = blocks_for_data(space, 0);
-		need = space->reserved[SPACE_DATA] + blocks + slack;
-	} else {
-		have = frames_for(space, SPACE_TREE, blocks);
-		need = SLACK_FRAMES;
-		/* What data was promised stays there for it. */
-		if (blocks_for_data(space, blocks) < space->reserved[SPACE_DATA])
-			err = -ENOSPC;
-	}
-	if (blocks > space->layout.frame_count * FRAME_BLOCKS || have < need)
-		err = -ENOSPC;
-	if (!err)
-		space->reserved[user] += blocks;
-	mutex_unlock(&space->lock);
-	return err;
-}
-
-void space_unreserve(struct space *space, enum space_user user, uint64_t blocks)
-{
-	mutex_lock(&space->lock);
-	ASSERT(blocks <= space->reserved[user]);
-	space->reserved[user] -= blocks;
-	mutex_unlock(&space->lock);
-}
-
 /* ---- allocation ---------------------------------------------------------------------- */
-
-/* Blocks that may go to those who were promised nothing. */
-static uint64_t unpromised_blocks(const struct space *space)
-{
-	uint64_t data = blocks_for_data(space, 0);
-	uint64_t promised = space->reserved[SPACE_DATA];
-
-	return data > promised ? data - promised : 0;
-}
 
 int space_alloc_frame(struct space *space, enum space_user user, uint64_t *ret_frame)
 {
@@ -387,8 +261,8 @@ int space_alloc_frame(struct space *space, enum space_user user, uint64_t *ret_f
 	int err = -ENOSPC;
 
 	mutex_lock(&space->lock);
-	if (frames_for(space, user, 0) > 0 &&
-	    (user == SPACE_TREE || unpromised_blocks(space) >= FRAME_BLOCKS)) {
+	if (frames_for_locked(space, user) > 0 &&
+	    (user == SPACE_TREE || unpromised_locked(space) >= FRAME_BLOCKS)) {
 		frame = find_free_frame(space);
 		err = space->is_guard_incomplete
 			  ? -ENOMEM
@@ -438,10 +312,10 @@ static bool run_goes_on(const struct space *space, struct open_run *run)
 static int choose_run(struct space *space, enum space_user user, bool want_frame,
     struct open_run *run, uint64_t *ret_limit)
 {
-	bool has_frame = frames_for(space, user, 0) > 0;
+	bool has_frame = frames_for_locked(space, user) > 0;
 	uint64_t frame;
 
-	*ret_limit = unpromised_blocks(space);
+	*ret_limit = unpromised_locked(space);
 	if (*ret_limit > 0 && !(want_frame && has_frame) && run_goes_on(space, run))
 		return 0;
 	if (has_frame && (user == SPACE_TREE || *ret_limit > 0)) {
@@ -457,13 +331,53 @@ static int choose_run(struct space *space, enum space_user user, bool want_frame
 	return 0;
 }
 
+/*
+ * The same for data that was promised: frames that the tree may have are the last to
+ * be broken into, and one is left to whoever redeems a promise to the tree just now.
+ */
+static int choose_promised_run(struct space *space, bool want_frame, struct open_run *run)
+{
+	bool has_frame = frames_for_locked(space, SPACE_DATA) > 0;
+	uint64_t frame;
+
+	if (!(want_frame && has_frame) && run_goes_on(space, run))
+		return 0;
+	if (!has_frame && find_emptiest(space, &frame)) {
+		run->frame = frame;
+		longest_run(free_bits_of(space, frame), &run->next, &run->end);
+		return 0;
+	}
+	if (!has_frame && !has_promised_frame_locked(space))
+		return -ENOSPC;
+	*run = (struct open_run){find_free_frame(space), 0, FRAME_BLOCKS};
+	return 0;
+}
+
+/* At most @limit blocks of *run; what is left of it stays open. */
+static int take_run(struct space *space, struct open_run *run, uint64_t limit,
+    struct open_run *open, struct space_run *ret)
+{
+	unsigned end = bits_find(bits_not(free_bits_of(space, run->frame)), run->next);
+	int err;
+
+	if (end > run->end)
+		end = run->end;
+	ret->block = run->frame * FRAME_BLOCKS + run->next;
+	ret->count = (uint32_t)min_of(limit, (uint64_t)(end - run->next));
+	err = space_take_locked(space, ret->block, ret->count);
+	run->next += ret->count;
+	/* A frame taken whole leaves the open run to smaller wishes. */
+	if (!err && run->next < run->end)
+		*open = *run;
+	return err;
+}
+
 static int alloc_blocks_locked(struct space *space, enum space_user user,
     uint32_t want, struct space_run *ret)
 {
 	struct open_run *open = user == SPACE_DATA ? &space->data_run : &space->tree_run;
 	struct open_run run = *open;
 	uint64_t limit;
-	unsigned end;
 	int err;
 
 	if (space->is_guard_incomplete)
@@ -471,18 +385,7 @@ static int alloc_blocks_locked(struct space *space, enum space_user user,
 	err = choose_run(space, user, want == FRAME_BLOCKS, &run, &limit);
 	if (err)
 		return err;
-	end = bits_find(bits_not(free_bits_of(space, run.frame)), run.next);
-	if (end > run.end)
-		end = run.end;
-	limit = min_of(limit, (uint64_t)want);
-	ret->block = run.frame * FRAME_BLOCKS + run.next;
-	ret->count = (uint32_t)min_of(limit, (uint64_t)(end - run.next));
-	err = space_take_locked(space, ret->block, ret->count);
-	run.next += ret->count;
-	/* A frame taken whole leaves the open run to smaller wishes. */
-	if (!err && run.next < run.end)
-		*open = run;
-	return err;
+	return take_run(space, &run, min_of(limit, (uint64_t)want), open, ret);
 }
 
 int space_alloc_blocks(struct space *space, enum space_user user, uint32_t want,
@@ -494,6 +397,28 @@ int space_alloc_blocks(struct space *space, enum space_user user, uint32_t want,
 	ASSERT(want > 0 && want <= FRAME_BLOCKS);
 	mutex_lock(&space->lock);
 	err = alloc_blocks_locked(space, user, want, &run);
+	mutex_unlock(&space->lock);
+	if (!err)
+		*ret = run;
+	return err;
+}
+
+int space_redeem_blocks(struct space *space, uint32_t want, struct space_run *ret)
+{
+	struct space_run run;
+	struct open_run open;
+	int err;
+
+	ASSERT(want > 0 && want <= FRAME_BLOCKS);
+	mutex_lock(&space->lock);
+	ASSERT(want <= space->reserved[SPACE_DATA]);
+	open = space->data_run;
+	err = space->is_guard_incomplete ? -ENOMEM :
+		choose_promised_run(space, want == FRAME_BLOCKS, &open);
+	if (!err)
+		err = take_run(space, &open, want, &space->data_run, &run);
+	if (!err)
+		space->reserved[SPACE_DATA] -= run.count;
 	mutex_unlock(&space->lock);
 	if (!err)
 		*ret = run;

@@ -103,12 +103,22 @@ bool space_is_used(struct space *space, uint64_t block, uint32_t count);
  * Promise @blocks for later (-ENOSPC), and give a promise back or redeem it just
  * before the allocation it was for.  Promises to the tree count in whole frames.
  * Allocations leave what is promised to others; one frame beyond all promises stays
- * unpromised, so that one redeemer of each kind at a time is safe from promises made
- * between its unreserve and its allocation.  A checkpoint helps also where promises
- * to the tree are what is in the way.
+ * unpromised, so that one redeemer at a time of what the tree was promised is safe from
+ * promises made between its unreserve and its allocation.  A checkpoint helps also where
+ * promises to the tree are what is in the way.
  */
 int space_reserve(struct space *space, enum space_user user, uint64_t blocks);
 void space_unreserve(struct space *space, enum space_user user, uint64_t blocks);
+
+/* Promises as many of @blocks as may be; answers how many. */
+uint64_t space_reserve_most(struct space *space, enum space_user user, uint64_t blocks);
+
+/*
+ * Like space_alloc_blocks() for data, of what data was promised, which it takes from
+ * the promise: @want is at most what was.  -ENOSPC: the last free frame is in the hands
+ * of a checkpoint, which helps.
+ */
+int space_redeem_blocks(struct space *space, uint32_t want, struct space_run *ret);
 
 struct space_counters {
 	uint64_t total_blocks;	   /* without superblock and journal */

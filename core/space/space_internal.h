@@ -4,7 +4,8 @@
  *
  *   open.c        open and close
  *   space.c       states of blocks, counters
- *   alloc.c       index of frames by free blocks; who gets which; reservations
+ *   alloc.c       index of frames by free blocks; who gets which
+ *   promise.c     who may have how much; promises
  *   page_map.c    the pages that the maps are saved in
  *   manifest.c    frame id -> place
  *   checkpoint.c  freeze, write, thaw
@@ -271,6 +272,17 @@ int index_add_map_frame_locked(struct space *space, uint64_t frame);
 
 /* A block for a map page, allocated.  Takes what is kept from all others. */
 int alloc_map_block_locked(struct space *space, uint64_t *ret_block);
+
+/* ---- promise.c ------------------------------------------------------------ */
+
+/* Frames that @user may take now. */
+uint64_t frames_for_locked(const struct space *space, enum space_user user);
+
+/* Is there one that a promise to data may be redeemed from at the last? */
+bool has_promised_frame_locked(const struct space *space);
+
+/* Blocks that may go to data that was promised nothing. */
+uint64_t unpromised_locked(const struct space *space);
 
 /* Wholly free frames that nobody would miss for a moment. */
 uint64_t frames_to_spare_locked(const struct space *space);

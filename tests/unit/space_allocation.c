@@ -121,6 +121,23 @@ START_TEST(frame_that_is_wholly_free_again_counts_among_those_kept)
 }
 END_TEST
 
+/* All blocks promised to data, in pieces; answers how many there were. */
+static uint64_t redeem_all(struct volume *v, uint64_t promised, uint32_t piece)
+{
+	struct space_run run;
+	uint64_t got = 0;
+
+	while (got < promised) {
+		uint64_t want = min_of(promised - got, (uint64_t)piece);
+
+		ck_ok(space_redeem_blocks(v->space, (uint32_t)want, &run));
+		ck_assert_uint_ge(run.count, 1);
+		ck_assert_uint_le(run.count, want);
+		got += run.count;
+	}
+	return got;
+}
+
 START_TEST(promised_blocks_are_there)
 {
 	struct space_counters c;
@@ -135,19 +152,76 @@ START_TEST(promised_blocks_are_there)
 	ck_assert_uint_eq(c.reserved_blocks, 1000 + 10 * FRAME_BLOCKS);
 	volume_fill(&v);
 	ck_assert_int_eq(space_reserve(v.space, SPACE_DATA, 1), -ENOSPC);
-	ck_assert_int_eq(space_reserve(v.space, SPACE_TREE, FRAME_BLOCKS), -ENOSPC);
 	for (int i = 0; i < 10; i++) {
 		space_unreserve(v.space, SPACE_TREE, FRAME_BLOCKS);
 		ck_ok(space_alloc_frame(v.space, SPACE_TREE, &frame));
 	}
-	for (uint64_t left = 1000; left > 0; left -= run.count) {
-		run = (struct space_run){.count = (uint32_t)min_of(left, (uint64_t)50)};
-		space_unreserve(v.space, SPACE_DATA, run.count);
-		for (uint32_t got = run.count; got > 0;)
-			got -= volume_alloc(&v, got).count;
-	}
+	ck_assert_uint_eq(redeem_all(&v, 1000, 50), 1000);
 	ck_assert_int_eq(space_alloc_blocks(v.space, SPACE_DATA, 1, &run), -ENOSPC);
 	ck_assert_uint_eq(volume_counters(&v).reserved_blocks, 0);
+	volume_close(&v);
+}
+END_TEST
+
+/* The tree gets what is kept for it, to the last frame but one, and data its promise
+ * all the same; and the maps can be saved. */
+START_TEST(tree_may_be_promised_what_is_kept_for_it)
+{
+	struct volume v;
+	uint64_t frame;
+	int promised = 0;
+
+	volume_open(&v, 64);
+	ck_ok(space_reserve(v.space, SPACE_DATA, 1000));
+	volume_fill(&v);
+	while (space_reserve(v.space, SPACE_TREE, FRAME_BLOCKS) == 0)
+		promised++;
+	ck_assert_int_eq(promised, 4);
+	ck_assert_uint_eq(redeem_all(&v, 700, FRAME_BLOCKS), 700);
+	for (; promised > 0; promised--) {
+		space_unreserve(v.space, SPACE_TREE, FRAME_BLOCKS);
+		ck_ok(space_alloc_frame(v.space, SPACE_TREE, &frame));
+	}
+	ck_assert_uint_eq(redeem_all(&v, 300, 7), 300);
+	volume_checkpoint(&v);
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(redeeming_breaks_into_frames_of_the_tree_last)
+{
+	uint64_t frame, elsewhere = 60 * FRAME_BLOCKS;
+	struct volume v;
+
+	volume_open(&v, 64);
+	ck_ok(space_use(v.space, elsewhere, 100));
+	ck_ok(space_reserve(v.space, SPACE_DATA, 28));
+	while (volume_counters(&v).free_frames > 5)
+		ck_ok(space_alloc_frame(v.space, SPACE_TREE, &frame));
+	ck_assert_uint_eq(redeem_all(&v, 28, 5), 28);
+	ck_assert_uint_eq(volume_counters(&v).free_frames, 5);
+	ck_assert(!volume_may_be_allocated(&v, elsewhere + 127));
+	volume_close(&v);
+}
+END_TEST
+
+START_TEST(as_much_is_promised_as_there_is)
+{
+	struct space_counters c;
+	struct volume v;
+	uint64_t data, tree;
+
+	volume_open(&v, 64);
+	ck_assert_uint_eq(space_reserve_most(v.space, SPACE_DATA, 77), 77);
+	c = volume_counters(&v);
+	data = space_reserve_most(v.space, SPACE_DATA, UINT32_MAX);
+	ck_assert_uint_eq(data, c.data_available_blocks);
+	ck_assert_uint_eq(space_reserve_most(v.space, SPACE_DATA, 1), 0);
+	tree = space_reserve_most(v.space, SPACE_TREE, UINT32_MAX);
+	ck_assert_uint_ge(tree, 4 * FRAME_BLOCKS);
+	ck_assert_uint_eq(space_reserve_most(v.space, SPACE_TREE, FRAME_BLOCKS), 0);
+	ck_assert_uint_eq(volume_counters(&v).reserved_blocks, 77 + data + tree);
+	ck_assert_uint_eq(redeem_all(&v, 77 + data, FRAME_BLOCKS), 77 + data);
 	volume_close(&v);
 }
 END_TEST
@@ -233,9 +307,14 @@ static void *work(void *ctx)
 
 		if (space_reserve(w->v->space, SPACE_DATA, want))
 			continue;
-		space_unreserve(w->v->space, SPACE_DATA, want);
-		if (space_alloc_blocks(w->v->space, SPACE_DATA, want, &run))
-			continue;
+		if (i % 2) {
+			ck_ok(space_redeem_blocks(w->v->space, want, &run));
+			space_unreserve(w->v->space, SPACE_DATA, want - run.count);
+		} else {
+			space_unreserve(w->v->space, SPACE_DATA, want);
+			if (space_alloc_blocks(w->v->space, SPACE_DATA, want, &run))
+				continue;
+		}
 		if (support_random_below(&w->seed, 2)) {
 			space_cancel(w->v->space, run.block, run.count);
 		} else {
@@ -281,6 +360,9 @@ void add_allocation_tests(TCase *t)
 	tcase_add_test(t, full_volume_can_save_every_page_of_its_maps);
 	tcase_add_test(t, frame_that_is_wholly_free_again_counts_among_those_kept);
 	tcase_add_test(t, promised_blocks_are_there);
+	tcase_add_test(t, tree_may_be_promised_what_is_kept_for_it);
+	tcase_add_test(t, redeeming_breaks_into_frames_of_the_tree_last);
+	tcase_add_test(t, as_much_is_promised_as_there_is);
 	tcase_add_test(t, promise_made_between_unreserve_and_allocation_takes_nothing_from_it);
 	tcase_add_test(t, absurd_promises_are_refused);
 	tcase_add_test(t, trim_gives_back_free_frames_and_only_those);
