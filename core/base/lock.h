@@ -22,7 +22,8 @@ enum lock_rank {
 	RANK_FS_COMMIT,	  /* core/fs: one data commit at a time */
 	RANK_INODE,	  /* core/fs: one inode; directories from the root down, then others */
 	RANK_FS_TABLE,	  /* core/fs: inode table changes */
-	RANK_SEGMENT,	  /* core/fs: open segments */
+	RANK_CLAIMS,	  /* core/fs: one transaction at a time changes the count of claims */
+	RANK_SEGMENT,	  /* core/fs: open segments, promises of space */
 	RANK_ERASE,	  /* core/store: one step of erasing dropped keys at a time */
 	RANK_HOLD,	  /* core/store: one batch at a time loads frames while it keeps some */
 	RANK_SPARES,	  /* core/store: one thread at a time collects spare slots */

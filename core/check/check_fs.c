@@ -255,6 +255,20 @@ static void take_limit(struct check *check, const struct key_value *item)
 	report_damage(check, "the counter of inode numbers is damaged");
 }
 
+static void take_claims(struct check *check, const struct key_value *item)
+{
+	struct files *files = check->files;
+	le64 count;
+
+	if (item->value_bytes == sizeof(count)) {
+		memcpy(&count, item->value, sizeof(count));
+		files->claims_record = from_le64(count);
+		return;
+	}
+	files->is_claims_damaged = true;
+	report_damage(check, "the counter of allocated blocks is damaged");
+}
+
 /* Contents without what they belong to. */
 static int begin_stray(struct check *check, const struct key_value *item, uint32_t bytes,
     const char *what)
@@ -288,6 +302,10 @@ static int take_top(struct check *check, const struct key_value *item)
 		take_limit(check, item);
 		return 0;
 	}
+	if (key_is(item, KEY_VOLUME_CLAIMS)) {
+		take_claims(check, item);
+		return 0;
+	}
 	if (first == KEY_ROOT_INODE[0] && item->key_bytes > 1 && item->key[1] == '/') {
 		check->files->has_root = true;
 		return begin_stray(check, item, 1, "/: the root directory has no inode record");
@@ -317,6 +335,18 @@ int files_key(struct check *check, const uint8_t *key, uint32_t key_bytes, const
 	return err ? err : take_below(check, &item);
 }
 
+/* Spans that could not be read may have had what is missing. */
+static void check_claims(struct check *check)
+{
+	const struct files *files = check->files;
+
+	if (files->is_claims_damaged || check->is_naming_incomplete ||
+	    files->claims == files->claims_record)
+		return;
+	report_damage(check, "%llu blocks are allocated and not written, the counter says %llu",
+	    (ull)files->claims, (ull)files->claims_record);
+}
+
 int files_end(struct check *check)
 {
 	struct files *files = check->files;
@@ -329,6 +359,7 @@ int files_end(struct check *check)
 	if (!files->has_limit && !is_in_gap(check, (const uint8_t *)KEY_VOLUME_INO_LIMIT,
 				     sizeof(KEY_VOLUME_INO_LIMIT) - 1))
 		report_damage(check, "the counter of inode numbers is missing");
+	check_claims(check);
 	if (check->totals.orphans)
 		report_note(check, "%llu unlinked inodes await removal", (ull)check->totals.orphans);
 	return 0;

@@ -6,8 +6,9 @@
  *  2. Inline data never goes with blocks.
  *  3. A recorded block begins below the recorded size.  Only while INODE_TRUNCATING may
  *     there be more, in spans that lie wholly behind the size.
- *  4. The record counts the blocks of all spans; that of an orphan, whose spans go
- *     before it, may count more.
+ *  4. The record counts the blocks of all spans, and those of them that are claimed;
+ *     that of an orphan, whose spans go before it, may count more.  Claimed blocks may
+ *     lie anywhere.  The volume counts them all (check_fs.c).
  *  5. What has a name has one; an orphan has none.  Directories count their
  *     subdirectories (check_fs.c).
  */
@@ -73,14 +74,19 @@ static int take_span(struct subject *subject, uint64_t offset, const struct span
 
 	for (uint32_t i = 0, n; i < SPAN_BLOCKS && !err; i += n) {
 		n = span_run(map, i);
-		if (map->block[i] == 0)
+		if (span_is_hole(map, i))
 			continue;
+		inode->counted += n;
+		if (span_is_claimed(map, i)) {
+			inode->counted_claims += n;
+			subject->check->files->claims += n;
+			continue;
+		}
 		if (!is_block_allowed(inode, offset, i + n - 1) && !is_told) {
 			inode_damage(subject, "data at offset %llu, beyond the size of %llu bytes",
 			    (ull)(offset + (uint64_t)(i + n - 1) * BLOCK_BYTES), (ull)inode->size);
 			is_told = true;
 		}
-		inode->counted += n;
 		err = name_run(subject, offset, map, i, n);
 	}
 	return err;
@@ -107,15 +113,23 @@ int check_span(struct check *check, const char *path, struct known_inode *inode,
 	return 0;
 }
 
+static bool is_miscounted(const struct known_inode *inode, uint64_t says, uint64_t has)
+{
+	return says != has && !(inode->is_orphan && has < says);
+}
+
 void check_blocks(struct check *check, const char *path, const struct known_inode *inode)
 {
 	struct subject subject = {check, path, (struct known_inode *)inode};
 
-	if (inode->is_uncertain || inode->counted == inode->blocks ||
-	    (inode->is_orphan && inode->counted < inode->blocks))
+	if (inode->is_uncertain)
 		return;
-	inode_damage(&subject, "counts %llu blocks of data, has %llu", (ull)inode->blocks,
-	    (ull)inode->counted);
+	if (is_miscounted(inode, inode->blocks, inode->counted))
+		inode_damage(&subject, "counts %llu blocks of data, has %llu", (ull)inode->blocks,
+		    (ull)inode->counted);
+	if (is_miscounted(inode, inode->claimed, inode->counted_claims))
+		inode_damage(&subject, "counts %u allocated blocks, has %u", inode->claimed,
+		    inode->counted_claims);
 }
 
 /* ---- inodes ------------------------------------------------------------------------ */
@@ -146,7 +160,7 @@ static int check_file(struct subject *subject, const struct inode_record *head, 
 	if (head->body == INODE_BODY_INLINE) {
 		if (body_bytes > INODE_INLINE_MAX)
 			inode_damage(subject, "%u bytes of data in the record, more than allowed", body_bytes);
-		if (inode->blocks || (inode->flags & INODE_HAS_SPANS)) {
+		if (inode->blocks || inode->claimed || (inode->flags & INODE_HAS_SPANS)) {
 			inode_damage(subject, "has data both in the record and in blocks");
 			inode->is_uncertain = true;
 		}
@@ -173,7 +187,8 @@ static void count_inode(struct check *check, const struct known_inode *inode, ui
 		totals->symlinks++;
 	else
 		totals->others++;
-	totals->data_bytes += inode->blocks * BLOCK_BYTES;
+	totals->data_bytes += (inode->blocks - min_of(inode->blocks, (uint64_t)inode->claimed)) *
+			      BLOCK_BYTES;
 }
 
 static void check_links(struct subject *subject)
@@ -208,6 +223,7 @@ int check_inode(struct check *check, const char *path, const uint8_t *value, uin
 	    .ino = from_le64(head.ino),
 	    .size = from_le64(head.size),
 	    .blocks = from_le64(head.blocks),
+	    .claimed = from_le32(head.claimed),
 	    .nlink = from_le32(head.nlink),
 	    .reach = from_le32(head.reach),
 	    .kind = type == S_IFDIR ? KIND_DIRECTORY : type == S_IFREG ? KIND_FILE : KIND_OTHER,
@@ -219,7 +235,7 @@ int check_inode(struct check *check, const char *path, const uint8_t *value, uin
 	check_links(&subject);
 	if (!err && type == S_IFREG)
 		err = check_file(&subject, &head, value + sizeof(head));
-	else if (ret->blocks || ret->flags)
+	else if (ret->blocks || ret->claimed || ret->flags)
 		inode_damage(&subject, "has blocks of data or marks that only files have");
 	if (type == S_IFLNK && ret->size > FS_SYMLINK_MAX)
 		inode_damage(&subject, "target of %llu bytes is too long", (ull)ret->size);

@@ -152,6 +152,7 @@ enum inode_kind {
 struct known_inode {
 	uint64_t ino, size, blocks;
 	uint64_t counted; /* blocks found so far */
+	uint32_t claimed, counted_claims; /* likewise, of these */
 	uint32_t nlink, reach;
 	uint8_t kind; /* enum inode_kind */
 	uint8_t flags;
@@ -199,6 +200,9 @@ struct files {
 	struct number_set inodes;
 	uint64_t ino_limit;
 	bool has_root, has_limit;
+	uint64_t claims;	/* found in spans so far */
+	uint64_t claims_record; /* what the counter says */
+	bool is_claims_damaged; /* it says nothing */
 	struct level *levels;
 	uint32_t level_count, level_size;
 	uint8_t *path; /* C(lowest level) */

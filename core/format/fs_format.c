@@ -5,7 +5,7 @@
  * order:
  *
  *	| head 8 | extent 16 | extent 16 | ... | le32 | le32 | le32 | ...
- *	           first,count,block             one per block
+ *	           first,count,block             one per block with a place
  *
  * Nothing here trusts a length or number that it has not compared with the bytes
  * there are: the bytes come from a disk.
@@ -34,7 +34,8 @@ AT(struct inode_record, size, 40);
 AT(struct inode_record, blocks, 48);
 AT(struct inode_record, seconds, 56);
 AT(struct inode_record, nanoseconds, 88);
-AT(struct inode_record, reserved, 104);
+AT(struct inode_record, claimed, 104);
+AT(struct inode_record, reserved, 108);
 SIZE(struct inode_record, 112);
 
 AT(struct extent, count, 2);
@@ -96,11 +97,11 @@ int inode_value_verify(const void *bytes, uint32_t count)
 
 uint32_t span_run(const struct span_map *map, uint32_t first)
 {
+	bool has_place = span_has_place(map, first);
 	uint32_t n = 1;
-	bool is_hole = map->block[first] == 0;
 
 	while (first + n < SPAN_BLOCKS &&
-	    map->block[first + n] == (is_hole ? 0 : map->block[first] + n))
+	    map->block[first + n] == map->block[first] + (has_place ? n : 0))
 		n++;
 	return n;
 }
@@ -115,21 +116,23 @@ uint32_t span_encode(const struct span_map *map, void *to)
 		struct extent extent = {.first = to_le16((uint16_t)i)};
 
 		n = span_run(map, i);
-		if (map->block[i] == 0)
+		if (span_is_hole(map, i))
 			continue;
 		extent.count = to_le16((uint16_t)n);
-		extent.block = to_le64(map->block[i]);
+		if (span_has_place(map, i)) {
+			extent.block = to_le64(map->block[i]);
+			blocks += n;
+		}
 		memcpy(at, &extent, sizeof(extent));
 		at += sizeof(extent);
 		extents++;
-		blocks += n;
 	}
 	if (extents == 0)
 		return 0;
 	for (uint32_t i = 0; i < SPAN_BLOCKS; i++) {
 		le32 checksum = to_le32(map->checksum[i]);
 
-		if (map->block[i] == 0)
+		if (!span_has_place(map, i))
 			continue;
 		memcpy(at, &checksum, sizeof(checksum));
 		at += sizeof(checksum);
@@ -140,7 +143,7 @@ uint32_t span_encode(const struct span_map *map, void *to)
 	return (uint32_t)(at - (uint8_t *)to);
 }
 
-/* Extents lie in order, apart, inside the span, and not on block 0. */
+/* Extents lie in order, apart, inside the span. */
 static int decode_extents(const uint8_t *at, uint32_t extents, struct span_map *map,
     uint32_t *ret_blocks)
 {
@@ -156,12 +159,12 @@ static int decode_extents(const uint8_t *at, uint32_t extents, struct span_map *
 		count = from_le16(extent.count);
 		block = from_le64(extent.block);
 		if (first < next || count == 0 || first + count > SPAN_BLOCKS ||
-		    block == 0 || block > UINT64_MAX / BLOCK_BYTES - count)
+		    block > UINT64_MAX / BLOCK_BYTES - count)
 			return -EUCLEAN;
 		for (uint32_t i = 0; i < count; i++)
-			map->block[first + i] = block + i;
+			map->block[first + i] = block ? block + i : SPAN_CLAIMED;
 		next = first + count;
-		blocks += count;
+		blocks += block ? count : 0;
 	}
 	*ret_blocks = blocks;
 	return 0;
@@ -191,7 +194,7 @@ int span_decode(const void *bytes, uint32_t count, struct span_map *ret)
 	for (uint32_t i = 0; i < SPAN_BLOCKS; i++) {
 		le32 checksum;
 
-		if (ret->block[i] == 0)
+		if (!span_has_place(ret, i))
 			continue;
 		memcpy(&checksum, at, sizeof(checksum));
 		at += sizeof(checksum);

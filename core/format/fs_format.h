@@ -23,6 +23,11 @@
  * without blocks have no record.  A block is stored whole: what lies behind the end
  * of the file is zeros, but for the block of the end while INODE_TAIL_STALE is set.
  *
+ * A block may be *claimed*: allocated by fallocate(2) and not written yet.  It reads
+ * as zeros and has no place on the volume, only the right to one: as many blocks as
+ * are claimed in all files together, which "Vclaims" counts, are kept free for them.
+ * Claimed blocks may lie behind the end of the file.
+ *
  * Integers are little-endian (big-endian in keys); reserved bytes are zeros.
  * Offsets in comments are asserted in fs_format.c.
  */
@@ -41,6 +46,7 @@
 #define KEY_ROOT_CONTENTS "N/"
 #define KEY_ORPHAN 'O'
 #define KEY_VOLUME_INO_LIMIT "Vino" /* le64: no inode number is at or above it */
+#define KEY_VOLUME_CLAIMS "Vclaims" /* le64: claimed blocks in all spans; absent: 0 */
 #define KEY_ORPHAN_BYTES 9u	    /* 'O' and be64(ino) */
 
 /*
@@ -84,10 +90,11 @@ struct inode_record {
 	le32 reach;			/* 28: directories, in REACH_UNITs */
 	le64 rdev;			/* 32 */
 	le64 size;			/* 40: bytes; directories: number of entries */
-	le64 blocks;			/* 48: of data, in all spans */
+	le64 blocks;			/* 48: in all spans, claimed ones too */
 	le64 seconds[INODE_TIMES];	/* 56: two's complement */
 	le32 nanoseconds[INODE_TIMES];	/* 88 */
-	uint8_t reserved[8];		/* 104 */
+	le32 claimed;			/* 104: of these blocks */
+	uint8_t reserved[4];		/* 108 */
 };
 
 #define INODE_RECORD_MAX (sizeof(struct inode_record) + INODE_BODY_MAX)
@@ -115,13 +122,14 @@ struct extent {
 	le16 first;   /* 0: block within the span */
 	le16 count;   /* 2: at least 1 */
 	le32 reserved; /* 4 */
-	le64 block;   /* 8: of the volume */
+	le64 block;   /* 8: of the volume; 0: claimed blocks */
 };
 
-/* Followed by the extents in order, then one le32 checksum for each block. */
+/* Followed by the extents in order, then one le32 checksum for each block that has a
+ * place. */
 struct span_record {
 	le16 extent_count; /* 0 */
-	le16 block_count;  /* 2: in all extents */
+	le16 block_count;  /* 2: in all extents, without claimed ones */
 	le32 reserved;	   /* 4 */
 };
 
@@ -131,11 +139,30 @@ struct span_record {
 	(sizeof(struct span_record) +                                          \
 	    SPAN_BLOCKS * (sizeof(struct extent) + sizeof(le32)))
 
-/* A span, decoded: where each of its blocks lies.  Block 0 means a hole. */
+/* A span, decoded: where each of its blocks lies, or one of the two below. */
 struct span_map {
 	uint64_t block[SPAN_BLOCKS];
 	uint32_t checksum[SPAN_BLOCKS];
 };
+
+#define SPAN_HOLE 0u
+#define SPAN_CLAIMED UINT64_MAX
+
+static inline bool span_is_hole(const struct span_map *map, uint32_t i)
+{
+	return map->block[i] == SPAN_HOLE;
+}
+
+static inline bool span_is_claimed(const struct span_map *map, uint32_t i)
+{
+	return map->block[i] == SPAN_CLAIMED;
+}
+
+/* The block lies somewhere on the volume. */
+static inline bool span_has_place(const struct span_map *map, uint32_t i)
+{
+	return !span_is_hole(map, i) && !span_is_claimed(map, i);
+}
 
 /* Writes at most SPAN_RECORD_MAX bytes and returns how many; 0: no blocks. */
 uint32_t span_encode(const struct span_map *map, void *to);
@@ -144,8 +171,8 @@ uint32_t span_encode(const struct span_map *map, void *to);
 int span_decode(const void *bytes, uint32_t count, struct span_map *ret);
 
 /*
- * The longest run of the map from @first in which either all blocks are holes, or
- * they follow each other on the volume.  @first is below SPAN_BLOCKS.
+ * The longest run of the map from @first in which either all blocks are holes, or all
+ * are claimed, or they follow each other on the volume.  @first is below SPAN_BLOCKS.
  */
 uint32_t span_run(const struct span_map *map, uint32_t first);
 

@@ -86,15 +86,9 @@ static int set_size(struct fs *fs, struct inode *inode, uint64_t size)
 		err = inode_set_size(fs, inode, size, &damage);
 		inode_unlock(inode);
 		gate_leave_shared(fs->names, ticket);
-		if (err == RETRY_AFTER_TRUNCATE)
-			err = truncate_finish(fs, inode);
-		else if (err == RETRY_AFTER_FLUSH)
-			err = flush_inode(fs, inode);
-		else if ((err == -ENOSPC || err == -ENOBUFS) && !made_room) {
-			made_room = true;
-			err = write_make_room(fs);
-		} else
+		if (err == 0)
 			break;
+		err = write_help(fs, inode, err, &made_room);
 		if (err < 0)
 			break;
 	}

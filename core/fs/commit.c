@@ -86,7 +86,7 @@ void pending_remove(struct fs *fs, struct inode *inode)
 void pending_discard(struct fs *fs, struct inode *inode)
 {
 	for (uint32_t i = 0; i < inode->span_count; i++)
-		span_drop_pending(fs, inode, inode->spans[i], 0);
+		span_drop_pending(fs, inode, inode->spans[i], 0, SPAN_BLOCKS);
 	ASSERT(inode->pending_blocks == 0);
 	inode->is_changed = false;
 	pending_remove(fs, inode);
@@ -137,6 +137,7 @@ struct recording {
 	uint32_t span_count, most;
 	uint64_t limit; /* blocks from here on stay pending: invariant 2 */
 	uint64_t new_blocks;
+	uint32_t claims;     /* that get a place */
 	bool has_first;	     /* span 0 is among them */
 	bool has_others;     /* or others */
 	bool cures_tail;     /* the block of a stale tail is */
@@ -193,8 +194,10 @@ static void add_span(struct recording *r, struct span *span, const struct span_m
 	for (uint32_t i = 0; i < SPAN_BLOCKS; i++) {
 		if (!mask_has(span->recording, i))
 			continue;
-		if (span->map.block[i] != 0)
+		if (span_has_place(&span->map, i))
 			mask_set(freed, i);
+		else if (span_is_claimed(&span->map, i))
+			r->claims++;
 		else
 			r->new_blocks++;
 		if (span->index * SPAN_BLOCKS + i == tail)
@@ -243,20 +246,28 @@ static int add_spans(struct recording *r)
 /* What the inode says of its record once the transaction is made. */
 struct recorded {
 	uint64_t size, blocks;
+	uint32_t claimed;
 	uint16_t body_bytes;
 	uint8_t body, flags;
 };
 
 static struct recorded recorded_now(const struct inode *inode)
 {
-	return (struct recorded){inode->recorded_size, inode->recorded_blocks,
-	    inode->body_bytes, inode->body, inode->flags};
+	return (struct recorded){
+	    .size = inode->recorded_size,
+	    .blocks = inode->recorded_blocks,
+	    .claimed = inode->claimed,
+	    .body_bytes = inode->body_bytes,
+	    .body = inode->body,
+	    .flags = inode->flags,
+	};
 }
 
 static void set_recorded(struct inode *inode, const struct recorded *to)
 {
 	inode->recorded_size = to->size;
 	inode->recorded_blocks = to->blocks;
+	inode->claimed = to->claimed;
 	inode->body_bytes = to->body_bytes;
 	inode->body = to->body;
 	inode->flags = to->flags;
@@ -269,6 +280,7 @@ static struct recorded recorded_after(const struct recording *r)
 
 	to.size = inode->type == S_IFREG ? recorded_size_next(inode) : inode->attr.size;
 	to.blocks += r->new_blocks;
+	to.claimed -= min_of(to.claimed, r->claims);
 	if (r->has_others)
 		to.flags |= INODE_HAS_SPANS;
 	if (r->cures_tail)
@@ -360,7 +372,7 @@ static int record_once(struct recording *r, uint32_t most)
 
 	r->span_count = 0;
 	r->most = most;
-	r->new_blocks = 0;
+	r->new_blocks = r->claims = 0;
 	r->has_first = r->has_others = r->cures_tail = r->has_more = false;
 	key_init(&r->key);
 	err = batch_take(r->fs, &r->batch);
@@ -374,7 +386,7 @@ static int record_once(struct recording *r, uint32_t most)
 		after = recorded_after(r);
 		err = add_record(r, &after);
 		if (err == 0)
-			err = batch_commit_last(r->fs, r->batch);
+			err = batch_commit_claims(r->fs, r->batch, -(int64_t)r->claims, true);
 		if (err == 0)
 			apply(r, &after);
 	}

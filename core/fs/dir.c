@@ -145,7 +145,7 @@ static int remove_locked(struct fs *fs, struct inode *dir, struct inode *inode,
 	if (err == 0)
 		err = unname_prepare(fs, inode, value, now, batch, &unnaming);
 	if (err == 0) {
-		err = batch_commit_last(fs, batch);
+		err = batch_commit_claims(fs, batch, -(int64_t)unnaming.claims, true);
 		if (err == 0)
 			unname_apply(fs, &unnaming);
 		else

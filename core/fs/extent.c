@@ -4,17 +4,18 @@
  * A span in core has two layers for each of its 128 blocks: `map`, what the tree
  * records, and above it `pending`, newer data in a segment.
  *
- *	            block 0     1     2     3   ...
- *	pending       -       seg 7   -     -
- *	map         disk 40  disk 41  -   disk 43
- *	reads as    disk 40   seg 7  zeros disk 43
+ *	            block 0     1     2     3       4       5   ...
+ *	pending       -       seg 7   -     -       -     seg 8
+ *	map         disk 40  disk 41  -   disk 43 claimed claimed
+ *	reads as    disk 40   seg 7  zeros disk 43 zeros  seg 8
  *
  * Invariants:
  *  1. span_count spans, sorted by index; a span that has something pending stays.
  *  2. pending_blocks and blocks of the inode count over all spans, also those not in
  *     core: a block counts once, pending or recorded.
  *  3. The tree has no span record wholly beyond the recorded size, unless the inode
- *     is INODE_TRUNCATING: new spans there need no look at the tree.
+ *     is INODE_TRUNCATING or has claimed blocks: new spans there need no look at the
+ *     tree.
  *
  * Memory: spans without pending data are a cache.  A file keeps at most
  * SPANS_PER_INODE, all files together fs->span_limit; beyond that the files whose
@@ -34,7 +35,7 @@
 #include "base/log.h"
 
 /* The position of @index, or where it would be. */
-static uint32_t position_of(const struct inode *inode, uint64_t index)
+uint32_t span_position(const struct inode *inode, uint64_t index)
 {
 	uint32_t low = 0, high = inode->span_count;
 
@@ -54,7 +55,7 @@ static uint32_t position_of(const struct inode *inode, uint64_t index)
 
 struct span *span_find(const struct inode *inode, uint64_t index)
 {
-	uint32_t at = position_of(inode, index);
+	uint32_t at = span_position(inode, index);
 
 	return at < inode->span_count && inode->spans[at]->index == index ?
 		  inode->spans[at] :
@@ -161,7 +162,8 @@ static int load_other(struct fs *fs, struct inode *inode, uint64_t index, struct
 	uint32_t bytes;
 	int err;
 
-	if (!(inode->flags & INODE_HAS_SPANS) || index * SPAN_BYTES >= inode->recorded_size)
+	if (!(inode->flags & INODE_HAS_SPANS) ||
+	    (index * SPAN_BYTES >= inode->recorded_size && inode->claimed == 0))
 		return 0;
 	err = key_spans(&key, inode);
 	if (err < 0)
@@ -177,9 +179,15 @@ static int load_other(struct fs *fs, struct inode *inode, uint64_t index, struct
 	return err;
 }
 
+int span_load(struct fs *fs, struct inode *inode, uint64_t index, struct span_map *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	return index == 0 ? load_first(fs, inode, ret) : load_other(fs, inode, index, ret);
+}
+
 static int insert(struct fs *fs, struct inode *inode, struct span *span)
 {
-	uint32_t at = position_of(inode, span->index);
+	uint32_t at = span_position(inode, span->index);
 
 	if (inode->span_count == inode->span_capacity) {
 		uint32_t capacity = inode->span_capacity ? inode->span_capacity * 2 : 1;
@@ -219,8 +227,7 @@ int span_get(struct fs *fs, struct inode *inode, uint64_t index, struct span **r
 		return -ENOMEM;
 	span->index = index;
 	memset(span->pending, 0xff, sizeof(span->pending));
-	err = index == 0 ? load_first(fs, inode, &span->map) :
-				 load_other(fs, inode, index, &span->map);
+	err = span_load(fs, inode, index, &span->map);
 	if (err == 0)
 		err = insert(fs, inode, span);
 	if (err < 0) {
@@ -233,28 +240,33 @@ int span_get(struct fs *fs, struct inode *inode, uint64_t index, struct span **r
 
 /* ---- changing ---------------------------------------------------------------------------- */
 
-void span_drop_pending(struct fs *fs, struct inode *inode, struct span *span, uint32_t first)
+void span_drop_pending(struct fs *fs, struct inode *inode, struct span *span, uint32_t first,
+    uint32_t end)
 {
-	for (uint32_t i = first; i < SPAN_BLOCKS && span->pending_count > 0; i++) {
+	uint32_t claims = 0;
+
+	for (uint32_t i = first; i < end && span->pending_count > 0; i++) {
 		if (span->pending[i] == NOT_PENDING)
 			continue;
 		segment_drop(fs, span->pending[i]);
 		span->pending[i] = NOT_PENDING;
 		span->pending_count--;
 		inode->pending_blocks--;
-		if (span->map.block[i] == 0)
+		if (span_is_hole(&span->map, i))
 			inode->blocks--;
+		claims += span_is_claimed(&span->map, i);
 	}
+	claims_open(fs, claims);
 	if (inode->pending_blocks == 0)
 		inode->pending_end = 0;
 }
 
 void spans_drop(struct fs *fs, struct inode *inode, uint64_t first)
 {
-	uint32_t at = position_of(inode, first);
+	uint32_t at = span_position(inode, first);
 
 	for (uint32_t i = at; i < inode->span_count; i++) {
-		span_drop_pending(fs, inode, inode->spans[i], 0);
+		span_drop_pending(fs, inode, inode->spans[i], 0, SPAN_BLOCKS);
 		free(inode->spans[i]);
 	}
 	atomic_fetch_sub(&fs->span_total, inode->span_count - at);
@@ -275,7 +287,7 @@ void span_set_pending(struct fs *fs, struct inode *inode, struct span *span, uin
 	} else {
 		span->pending_count++;
 		inode->pending_blocks++;
-		if (span->map.block[i] == 0)
+		if (span_is_hole(&span->map, i))
 			inode->blocks++;
 	}
 	span->pending[i] = place;

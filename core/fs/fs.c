@@ -139,73 +139,6 @@ int batch_commit(struct fs *fs, struct store_batch *batch)
 	return err;
 }
 
-/* ---- the reserve --------------------------------------------------------------- */
-
-/*
- * On a full volume the tree needs frames to be changed at all: the store asks for as
- * many as a transaction may dirty.  The reserve is a promise of that many, kept from
- * data and from new names.  Those it is for get it by taking the promise back just
- * before their commit, with segment_mutex held, so that no data takes the space.
- */
-int reserve_ensure_locked(struct fs *fs)
-{
-	int err;
-
-	if (fs->reserve_blocks == fs->reserve_wanted)
-		return 0;
-	err = space_reserve(fs->space, SPACE_TREE, fs->reserve_wanted);
-	if (err == 0)
-		fs->reserve_blocks = fs->reserve_wanted;
-	return err;
-}
-
-static void drop_reserve_locked(struct fs *fs)
-{
-	space_unreserve(fs->space, SPACE_TREE, fs->reserve_blocks);
-	fs->reserve_blocks = 0;
-}
-
-void reserve_drop(struct fs *fs)
-{
-	mutex_lock(&fs->segment_mutex);
-	drop_reserve_locked(fs);
-	mutex_unlock(&fs->segment_mutex);
-}
-
-int batch_commit_last(struct fs *fs, struct store_batch *batch)
-{
-	int err = store_commit(fs->store, batch, NULL);
-
-	if (err != -ENOSPC)
-		return err;
-	mutex_lock(&fs->segment_mutex);
-	drop_reserve_locked(fs);
-	store_batch_use_headroom(batch);
-	err = store_commit(fs->store, batch, NULL);
-	/* What the commit used comes back with a checkpoint; until then no more data
-	 * is taken in. */
-	if (reserve_ensure_locked(fs) < 0 && store_checkpoint(fs->store) == 0)
-		(void)reserve_ensure_locked(fs);
-	mutex_unlock(&fs->segment_mutex);
-	return err;
-}
-
-/* As much as there is: a full volume must open all the same. */
-static void open_reserve(struct fs *fs)
-{
-	struct space_counters counters;
-	uint64_t most;
-
-	if (fs->is_read_only)
-		return;
-	space_counters(fs->space, &counters);
-	most = counters.total_blocks / RESERVE_SHARE / FRAME_BLOCKS * FRAME_BLOCKS;
-	fs->reserve_wanted = min_of(most, (uint64_t)RESERVE_FRAMES * FRAME_BLOCKS);
-	mutex_lock(&fs->segment_mutex);
-	(void)reserve_ensure_locked(fs);
-	mutex_unlock(&fs->segment_mutex);
-}
-
 /* ---- format ------------------------------------------------------------------ */
 
 static void root_record(const struct fs_format_options *options, struct inode_value *value)
@@ -273,6 +206,7 @@ static void init_locks(struct fs *fs)
 {
 	mutex_init(&fs->number_mutex, RANK_LEAF);
 	mutex_init(&fs->commit_mutex, RANK_FS_COMMIT);
+	mutex_init(&fs->claims_mutex, RANK_CLAIMS);
 	mutex_init(&fs->segment_mutex, RANK_SEGMENT);
 	condition_init(&fs->segment_condition);
 	mutex_init(&fs->pending_mutex, RANK_LEAF);
@@ -291,6 +225,7 @@ static void fini_locks(struct fs *fs)
 	mutex_fini(&fs->pending_mutex);
 	condition_fini(&fs->segment_condition);
 	mutex_fini(&fs->segment_mutex);
+	mutex_fini(&fs->claims_mutex);
 	mutex_fini(&fs->commit_mutex);
 	mutex_fini(&fs->number_mutex);
 }
@@ -415,7 +350,7 @@ int fs_open(struct device *device, const struct fs_options *options, struct fs *
 	if (err == 0)
 		err = read_root(fs);
 	if (err == 0)
-		open_reserve(fs);
+		err = reserve_open(fs);
 	if (err == 0 && !fs->is_read_only)
 		err = orphan_remove_all(fs);
 	if (err < 0) {
@@ -509,10 +444,11 @@ int fs_sync(struct fs *fs)
 }
 
 /* Inodes are made as needed, there is no table of them to fill: the numbers say how
- * many small files would fit. */
+ * many small files would fit.  Claims are no longer free. */
 int fs_statfs(struct fs *fs, struct fs_statfs *ret)
 {
 	struct space_counters counters;
+	uint64_t open, unavailable = reserve_unavailable(fs, &open);
 
 	space_counters(fs->space, &counters);
 	*ret = (struct fs_statfs){
@@ -520,7 +456,9 @@ int fs_statfs(struct fs *fs, struct fs_statfs *ret)
 	    .blocks_free = counters.free_blocks + counters.resting_blocks,
 	    .blocks_available = counters.data_available_blocks,
 	};
-	ret->files_free = counters.data_available_blocks * (BLOCK_BYTES / 256);
+	ret->blocks_free -= min_of(ret->blocks_free, open);
+	ret->blocks_available -= min_of(ret->blocks_available, unavailable);
+	ret->files_free = ret->blocks_available * (BLOCK_BYTES / 256);
 	ret->files = ret->files_free;
 	return 0;
 }

@@ -185,6 +185,20 @@ void fs_read_done(struct fs *fs, struct fs_read *read);
 int fs_write(struct fs *fs, uint64_t ino, uint64_t offset, const void *data, size_t bytes,
     bool is_append, bool is_sync);
 
+/*
+ * fallocate(2) with @mode as there: 0, FALLOC_FL_ZERO_RANGE, either with
+ * FALLOC_FL_KEEP_SIZE, and FALLOC_FL_PUNCH_HOLE with it; else -EOPNOTSUPP.  What was
+ * allocated can be written as long as it is: space is no reason for a write into it to
+ * fail, nor for writing over it again.
+ */
+int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_t bytes);
+
+/*
+ * lseek(2) with SEEK_DATA and SEEK_HOLE (@whence).  What is allocated and not written
+ * is a hole.
+ */
+int fs_seek(struct fs *fs, uint64_t ino, uint64_t offset, int whence, uint64_t *ret);
+
 /* The file, or for a directory everything received. */
 int fs_fsync(struct fs *fs, uint64_t ino, bool is_data_only);
 

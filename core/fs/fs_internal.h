@@ -10,7 +10,8 @@
  *	commit_mutex RANK_FS_COMMIT  one thread waits for segments' writes at a time
  *	inode->lock  RANK_INODE      shared to read, exclusive to change
  *	table shard  RANK_FS_TABLE   look-up counts and references
- *	segment_mutex RANK_SEGMENT   segments
+ *	claims_mutex RANK_CLAIMS     the tree's count of claims (reserve.c)
+ *	segment_mutex RANK_SEGMENT   segments, promises of space
  *	the rest     RANK_LEAF       pending list, span list, inode numbers, worker
  *
  * Rules:
@@ -45,6 +46,7 @@
 #include "device/device.h"
 #include "format/fs_format.h"
 #include "fs/fs.h"
+#include "fs/reserve.h"
 #include "pool/pool.h"
 #include "space/space.h"
 #include "store/store.h"
@@ -62,10 +64,6 @@
  */
 #define PATH_BYTES_MAX 41472u
 
-/* Frames promised to the tree while the file system is open for writing, so that on a
- * full volume data can still be recorded and files removed (batch_commit_last). */
-#define RESERVE_FRAMES 12u
-#define RESERVE_SHARE 10u /* but no more than this part of the volume */
 #define TABLE_SHARDS 64u
 #define SPARE_BATCHES 16u
 
@@ -114,8 +112,9 @@ struct inode {
 	uint8_t flags;	  /* INODE_*, as recorded */
 	uint16_t body_bytes;
 	struct inode_attrs attr;
-	uint64_t blocks;	  /* with data, pending or recorded */
+	uint64_t blocks;	  /* with data, pending or recorded, or claimed */
 	uint64_t recorded_blocks;
+	uint32_t claimed;	  /* of recorded_blocks */
 	uint64_t recorded_size;	  /* files: of the record; <= attr.size */
 	uint8_t *orphan_body;	  /* body of an orphan without record */
 	struct span **spans;	  /* by index */
@@ -176,11 +175,10 @@ struct fs {
 	uint64_t ino_limit;	   /* guarded by number_mutex: recorded */
 
 	struct mutex commit_mutex;
-
-	uint64_t reserve_blocks; /* guarded by segment_mutex; 0: used up */
-	uint64_t reserve_wanted; /* set at open */
+	struct mutex claims_mutex;
 
 	struct mutex segment_mutex;
+	struct reserve reserve;
 	struct condition segment_condition;
 	struct segment *segments; /* guarded by segment_mutex, as the next two */
 	struct segment *shared;
@@ -222,10 +220,6 @@ int batch_commit(struct fs *fs, struct store_batch *batch);
 /* The same for what gives space back or keeps a promise (acknowledged data): it may
  * use the reserve.  Without the change being noted for the worker. */
 int batch_commit_last(struct fs *fs, struct store_batch *batch);
-
-/* Makes sure the reserve is there before more data is taken in.  segment_mutex held. */
-int reserve_ensure_locked(struct fs *fs);
-void reserve_drop(struct fs *fs);
 
 struct timespec time_now(void);
 int name_check(struct fs_name name);
@@ -380,6 +374,7 @@ struct unnaming {
 	bool keeps_record;
 	bool is_forgotten; /* nobody knows it any more */
 	uint8_t *body;
+	uint32_t claims; /* that go with it in this transaction */
 };
 
 /* Adds to @batch what becomes of the contents.  @value is the inode's record; the
@@ -405,9 +400,14 @@ struct span_range {
 	uint32_t most; /* in one batch; long keys make it less */
 };
 
+/* What goes with spans. */
+struct span_counts {
+	uint64_t blocks, claims; /* claims are blocks too */
+};
+
 /* Adds deletes of their records, and frees of their blocks, to @batch. */
 int spans_delete(struct fs *fs, const struct span_range *range, struct store_batch *batch,
-    uint64_t *ret_blocks, bool *ret_is_all);
+    struct span_counts *ret, bool *ret_is_all);
 
 /* A batch was more than the store takes at once: is there a smaller one?  Then *most
  * is what it may change. */
@@ -424,6 +424,13 @@ static inline bool batch_may_shrink(int err, uint32_t *most)
 /* The span in core, or NULL. Inode locked. */
 struct span *span_find(const struct inode *inode, uint64_t index);
 
+/* Where in inode->spans it is, or would be. */
+uint32_t span_position(const struct inode *inode, uint64_t index);
+
+/* What the tree says of it, without keeping it in core; all holes if it says nothing.
+ * In the gate, inode locked. */
+int span_load(struct fs *fs, struct inode *inode, uint64_t index, struct span_map *ret);
+
 /* The span, from the tree if need be.  In the gate, inode locked exclusively.  Other
  * spans' pointers are void afterwards, unless something of them is pending. */
 int span_get(struct fs *fs, struct inode *inode, uint64_t index, struct span **ret);
@@ -431,8 +438,9 @@ int span_get(struct fs *fs, struct inode *inode, uint64_t index, struct span **r
 /* The inode's spans from @first on leave core; pending data there is dropped. */
 void spans_drop(struct fs *fs, struct inode *inode, uint64_t first);
 
-/* Pending data of blocks from @first on is dropped. */
-void span_drop_pending(struct fs *fs, struct inode *inode, struct span *span, uint32_t first);
+/* Pending data of blocks from @first to before @end is dropped. */
+void span_drop_pending(struct fs *fs, struct inode *inode, struct span *span, uint32_t first,
+    uint32_t end);
 
 /* Block @i now has its newest data at @place. */
 void span_set_pending(struct fs *fs, struct inode *inode, struct span *span, uint32_t i, uint32_t place);
@@ -481,7 +489,8 @@ struct segment_piece {
 };
 
 /* 1..@want blocks for data of @inode (locked exclusively).  -ENOSPC, -ENOBUFS. */
-int segment_take(struct fs *fs, struct inode *inode, uint32_t want, struct segment_piece *ret);
+int segment_take(struct fs *fs, struct inode *inode, enum block_use use, uint32_t want,
+    struct segment_piece *ret);
 
 /* A pending block that may still be changed where it is; false: it is on its way to
  * the device. */
@@ -575,6 +584,10 @@ int truncate_finish(struct fs *fs, struct inode *inode);
 
 /* Makes space in memory and on the volume for more data.  No lock held. */
 int write_make_room(struct fs *fs);
+
+/* Does what a step answered that it could not do under its locks, or gives the answer
+ * back as it is.  *made_room: nothing was achieved since room was made. */
+int write_help(struct fs *fs, struct inode *inode, int answer, bool *made_room);
 
 /* ---- worker.c ----------------------------------------------------------- */
 

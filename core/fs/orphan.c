@@ -31,20 +31,33 @@
 
 /* ---- losing the last name -------------------------------------------------------- */
 
-static void free_first_span(struct inode_value *value, struct store_batch *batch)
+static void free_span(const struct span_map *map, struct store_batch *batch,
+    struct span_counts *counts)
 {
-	struct span_map map;
 	uint64_t mask[2] = {0};
 
+	for (uint32_t i = 0; i < SPAN_BLOCKS; i++) {
+		if (span_has_place(map, i))
+			mask_set(mask, i);
+		counts->claims += span_is_claimed(map, i);
+		counts->blocks += !span_is_hole(map, i);
+	}
+	span_free_blocks(map, mask, batch);
+}
+
+/* Answers how many claims it had. */
+static uint32_t free_first_span(struct inode_value *value, struct store_batch *batch)
+{
+	struct span_counts counts = {0};
+	struct span_map map;
+
 	if (value->head.body != INODE_BODY_SPAN || from_le16(value->head.body_bytes) == 0)
-		return;
+		return 0;
 	/* record_get() has decoded it before. */
 	ASSERT(span_decode(inode_value_body(value), from_le16(value->head.body_bytes),
 		   &map) == 0);
-	for (uint32_t i = 0; i < SPAN_BLOCKS; i++)
-		if (map.block[i] != 0)
-			mask_set(mask, i);
-	span_free_blocks(&map, mask, batch);
+	free_span(&map, batch, &counts);
+	return (uint32_t)counts.claims;
 }
 
 /* Record and spans go to the orphan's keys. */
@@ -89,7 +102,7 @@ int unname_prepare(struct fs *fs, struct inode *inode, struct inode_value *value
 		return err;
 	}
 	if (has_blocks) {
-		free_first_span(value, batch);
+		ret->claims = free_first_span(value, batch);
 	} else if (!ret->is_forgotten && inode->body_bytes > 0) {
 		ret->body = malloc(inode->body_bytes);
 		if (!ret->body) {
@@ -113,6 +126,7 @@ void unname_apply(struct fs *fs, struct unnaming *unnaming)
 	if (!unnaming->is_forgotten)
 		return;
 	pending_discard(fs, inode);
+	claims_close(fs, unnaming->claims);
 	if (!inode->has_record) {
 		spans_drop(fs, inode, 0);
 		inode->body = INODE_BODY_INLINE;
@@ -131,9 +145,8 @@ void unname_cancel(struct unnaming *unnaming)
 /* ---- removal --------------------------------------------------------------------- */
 
 static int delete_span(struct key *key, const struct store_item *item,
-    struct store_batch *batch, uint64_t *blocks)
+    struct store_batch *batch, struct span_counts *counts)
 {
-	uint64_t mask[2] = {0};
 	struct span_map map;
 	char path[DESCRIBE_BYTES];
 
@@ -142,19 +155,13 @@ static int delete_span(struct key *key, const struct store_item *item,
 		log_error("%s: damaged extent record", key_describe(key, path));
 		return -EUCLEAN;
 	}
-	for (uint32_t i = 0; i < SPAN_BLOCKS; i++) {
-		if (map.block[i] != 0) {
-			mask_set(mask, i);
-			(*blocks)++;
-		}
-	}
-	span_free_blocks(&map, mask, batch);
+	free_span(&map, batch, counts);
 	store_batch_delete(batch, item->key, item->key_bytes);
 	return 0;
 }
 
 int spans_delete(struct fs *fs, const struct span_range *range, struct store_batch *batch,
-    uint64_t *ret_blocks, bool *ret_is_all)
+    struct span_counts *ret, bool *ret_is_all)
 {
 	struct key *prefix = range->prefix;
 	uint32_t most = min_of(range->most, BATCH_KEY_BYTES / (prefix->base + 1) + 1);
@@ -164,7 +171,7 @@ int spans_delete(struct fs *fs, const struct span_range *range, struct store_bat
 	uint32_t n = 0;
 	int err;
 
-	*ret_blocks = 0;
+	*ret = (struct span_counts){0};
 	key_set_span(prefix, range->first);
 	spans.prefix = spans.start = prefix->at;
 	spans.start_bytes = prefix->bytes;
@@ -174,7 +181,7 @@ int spans_delete(struct fs *fs, const struct span_range *range, struct store_bat
 	while (err == 0 && n < most) {
 		err = store_cursor_next(cursor, &item);
 		if (err == 0)
-			err = delete_span(prefix, &item, batch, ret_blocks);
+			err = delete_span(prefix, &item, batch, ret);
 		n++;
 	}
 	store_cursor_close(cursor);
@@ -182,31 +189,33 @@ int spans_delete(struct fs *fs, const struct span_range *range, struct store_bat
 	return err == -ENOENT ? 0 : err;
 }
 
-static int commit_removal(struct fs *fs, struct store_batch *batch)
+static int commit_removal(struct fs *fs, struct store_batch *batch, uint64_t claims)
 {
-	int err = batch_commit_last(fs, batch);
+	int err = batch_commit_claims(fs, batch, -(int64_t)claims, true);
 
-	if (err == 0)
-		worker_note_change(fs);
-	return err;
+	if (err < 0)
+		return err;
+	claims_close(fs, claims);
+	worker_note_change(fs);
+	return 0;
 }
 
 /* A bounded number of spans; *ret_is_all once none are left. */
 static int remove_spans_step(struct fs *fs, uint64_t ino, uint32_t most, bool *ret_is_all)
 {
 	struct span_range range = {.most = most};
+	struct span_counts gone;
 	struct store_batch *batch;
 	KEY_ON_STACK(key);
-	uint64_t blocks;
 	int err = batch_take(fs, &batch);
 
 	if (err < 0)
 		return err;
 	key_orphan_spans(&key, ino);
 	range.prefix = &key;
-	err = spans_delete(fs, &range, batch, &blocks, ret_is_all);
+	err = spans_delete(fs, &range, batch, &gone, ret_is_all);
 	if (err == 0)
-		err = commit_removal(fs, batch);
+		err = commit_removal(fs, batch, gone.claims);
 	batch_give(fs, batch);
 	return err;
 }
@@ -216,6 +225,7 @@ static int remove_record(struct fs *fs, uint64_t ino)
 	struct store_batch *batch;
 	struct inode_value value;
 	KEY_ON_STACK(key);
+	uint32_t claims;
 	int err;
 
 	key_orphan(&key, ino);
@@ -224,9 +234,9 @@ static int remove_record(struct fs *fs, uint64_t ino)
 		err = batch_take(fs, &batch);
 	if (err < 0)
 		return err == -ENOENT ? 0 : err;
-	free_first_span(&value, batch);
+	claims = free_first_span(&value, batch);
 	store_batch_delete(batch, key.at, key.bytes);
-	err = commit_removal(fs, batch);
+	err = commit_removal(fs, batch, claims);
 	batch_give(fs, batch);
 	return err;
 }

@@ -4,7 +4,7 @@
  * The answer is a list of pieces of memory.  A file is read span by span; each run of
  * blocks in a span is
  *
- *	a hole           a piece of static zeros
+ *	a hole, claimed  a piece of static zeros
  *	pending          copied (its segment may go on changing)
  *	cached           a piece of the cached frame, pinned
  *	on the device    of a small file: its whole frame is brought into the cache, as
@@ -132,7 +132,7 @@ static enum run_kind kind_of(const struct span *span, uint32_t i)
 {
 	if (span->pending[i] != NOT_PENDING)
 		return RUN_PENDING;
-	return span->map.block[i] != 0 ? RUN_DISK : RUN_HOLE;
+	return span_has_place(&span->map, i) ? RUN_DISK : RUN_HOLE;
 }
 
 static bool continues(const struct span *span, const struct run *run, uint32_t i)

@@ -10,7 +10,7 @@
  *
  * Invariants:
  *  1. What the inode says of its body (body, body_bytes, flags, recorded_size,
- *     recorded_blocks) is what the tree's record says.
+ *     recorded_blocks, claimed) is what the tree's record says.
  *  2. A record's size never passes the extents recorded: see recorded_size_next().
  *
  * Locking: the inode's lock, exclusive for save, and the gate.  Crash: every save is
@@ -76,6 +76,7 @@ void record_fill(const struct inode *inode, struct inode_value *value)
 	    .rdev = to_le64(attr->rdev),
 	    .size = to_le64(is_file ? inode->recorded_size : attr->size),
 	    .blocks = to_le64(inode->recorded_blocks),
+	    .claimed = to_le32(inode->claimed),
 	};
 	for (unsigned i = 0; i < INODE_TIMES; i++) {
 		head->seconds[i] = to_le64((uint64_t)attr->times[i].tv_sec);
@@ -106,6 +107,7 @@ void record_read(struct inode *inode, const struct inode_value *value)
 	inode->body_bytes = from_le16(head->body_bytes);
 	inode->recorded_size = inode->attr.size;
 	inode->recorded_blocks = inode->blocks = from_le64(head->blocks);
+	inode->claimed = from_le32(head->claimed);
 	atomic_store(&inode->reach, from_le32(head->reach));
 }
 

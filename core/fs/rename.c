@@ -246,7 +246,7 @@ static int commit(struct fs *fs, struct rename *r)
 	r->source->attr.times[INODE_CTIME] = now;
 	err = build(fs, r, now, batch, &unnaming);
 	if (err == 0) {
-		err = batch_commit(fs, batch);
+		err = batch_commit_claims(fs, batch, -(int64_t)unnaming.claims, false);
 		if (err < 0)
 			unname_cancel(&unnaming);
 	}

@@ -76,9 +76,7 @@ static int open_locked(struct fs *fs, struct inode *owner, struct segment **ret)
 
 	if (!segment)
 		return -ENOMEM;
-	err = reserve_ensure_locked(fs);
-	if (err == 0)
-		err = store_lease_slot(fs->store, &segment->slot);
+	err = store_lease_slot(fs->store, &segment->slot);
 	if (err < 0) {
 		free(segment);
 		return err;
@@ -211,12 +209,26 @@ void segments_close(struct fs *fs, bool with_shared)
 
 /* ---- filling ---------------------------------------------------------------------------- */
 
+/* Those who were promised blocks get theirs before a checkpoint is made for more. */
+static int alloc_run_locked(struct fs *fs, enum block_use use, uint32_t room, uint32_t want,
+    struct space_run *ret)
+{
+	int err = -ENOSPC;
+
+	if (use != BLOCK_NEW) {
+		err = space_alloc_blocks(fs->space, SPACE_DATA, room, ret);
+		if (err == -ENOSPC)
+			err = reserve_redeem_locked(fs, use, min_of(want, room), ret);
+	}
+	return err == -ENOSPC ? store_alloc_blocks(fs->store, room, ret) : err;
+}
+
 /* More places for the segment: a run that follows, or any. */
-static int allocate_locked(struct fs *fs, struct segment *segment)
+static int allocate_locked(struct fs *fs, struct segment *segment, enum block_use use, uint32_t want)
 {
 	bool is_new = segment->allocated == 0;
 	struct space_run run;
-	int err = store_alloc_blocks(fs->store, SEGMENT_BLOCKS - segment->allocated, &run);
+	int err = alloc_run_locked(fs, use, SEGMENT_BLOCKS - segment->allocated, want, &run);
 
 	if (err < 0)
 		return err;
@@ -240,14 +252,17 @@ static bool wants_stream(const struct inode *inode, uint32_t want)
 }
 
 /* A segment with room for at least a block. */
-static int find_room_locked(struct fs *fs, struct inode *inode, uint32_t want, struct segment **ret)
+static int find_room_locked(struct fs *fs, struct inode *inode, enum block_use use,
+    uint32_t want, struct segment **ret)
 {
 	bool is_stream = wants_stream(inode, want);
 
 	for (;;) {
 		struct segment *segment = is_stream ? inode->stream : fs->shared;
-		int err = 0;
+		int err = reserve_ensure_locked(fs, use);
 
+		if (err < 0)
+			return err;
 		if (!segment)
 			err = open_locked(fs, is_stream ? inode : NULL, &segment);
 		if (err < 0)
@@ -257,7 +272,7 @@ static int find_room_locked(struct fs *fs, struct inode *inode, uint32_t want, s
 			continue;
 		}
 		if (segment->filled == segment->allocated) {
-			err = allocate_locked(fs, segment);
+			err = allocate_locked(fs, segment, use, want);
 			if (err < 0)
 				return err;
 		}
@@ -266,13 +281,14 @@ static int find_room_locked(struct fs *fs, struct inode *inode, uint32_t want, s
 	}
 }
 
-int segment_take(struct fs *fs, struct inode *inode, uint32_t want, struct segment_piece *ret)
+int segment_take(struct fs *fs, struct inode *inode, enum block_use use, uint32_t want,
+    struct segment_piece *ret)
 {
 	struct segment *segment = NULL;
 	int err;
 
 	mutex_lock(&fs->segment_mutex);
-	err = find_room_locked(fs, inode, want, &segment);
+	err = find_room_locked(fs, inode, use, want, &segment);
 	if (err < 0) {
 		mutex_unlock(&fs->segment_mutex);
 		return err;
@@ -284,6 +300,8 @@ int segment_take(struct fs *fs, struct inode *inode, uint32_t want, struct segme
 	segment->filled += ret->count;
 	segment->live += ret->count;
 	segment->fillers++;
+	if (use == BLOCK_CLAIM)
+		claims_take_locked(fs, ret->count);
 	if (segment->filled == SEGMENT_BLOCKS)
 		close_locked(fs, segment);
 	mutex_unlock(&fs->segment_mutex);

@@ -28,38 +28,32 @@
  */
 #include "config.h"
 
-#include "fs/fs_internal.h"
+#include "fs/range.h"
 
 #include <errno.h>
 
 #include "base/assert.h"
 
-/* What a change of size may have to take back. */
-struct size_state {
-	struct inode_attrs attr;
-	uint64_t recorded_size, recorded_blocks, blocks;
-	uint16_t body_bytes;
-	uint8_t flags;
-};
-
-static struct size_state state_save(const struct inode *inode)
+struct size_state size_state_save(const struct inode *inode)
 {
 	return (struct size_state){
 	    .attr = inode->attr,
 	    .recorded_size = inode->recorded_size,
 	    .recorded_blocks = inode->recorded_blocks,
 	    .blocks = inode->blocks,
+	    .claimed = inode->claimed,
 	    .body_bytes = inode->body_bytes,
 	    .flags = inode->flags,
 	};
 }
 
-static void state_restore(struct inode *inode, const struct size_state *state)
+void size_state_restore(struct inode *inode, const struct size_state *state)
 {
 	inode->attr = state->attr;
 	inode->recorded_size = state->recorded_size;
 	inode->recorded_blocks = state->recorded_blocks;
 	inode->blocks = state->blocks;
+	inode->claimed = state->claimed;
 	inode->body_bytes = state->body_bytes;
 	inode->flags = state->flags;
 }
@@ -94,7 +88,7 @@ static uint64_t first_behind(struct edge edge)
 /* The file's size and, if it shrinks, its inline bytes; nothing else is recorded. */
 static int put_inline_size(struct fs *fs, struct inode *inode, uint64_t size)
 {
-	struct size_state before = state_save(inode);
+	struct size_state before = size_state_save(inode);
 	struct inode_value value;
 	int err = record_load(fs, inode, &value);
 
@@ -108,7 +102,7 @@ static int put_inline_size(struct fs *fs, struct inode *inode, uint64_t size)
 	record_fill(inode, &value);
 	err = record_save(fs, inode, &value);
 	if (err < 0)
-		state_restore(inode, &before);
+		size_state_restore(inode, &before);
 	return err;
 }
 
@@ -169,13 +163,13 @@ static int grow(struct fs *fs, struct inode *inode, uint64_t size, struct damage
 	err = size > inode->attr.size ? tail_repair(fs, inode, damage) : 0;
 	if (err != 0)
 		return err;
-	before = state_save(inode);
+	before = size_state_save(inode);
 	set_times(inode);
 	inode->attr.size = size;
 	inode->recorded_size = recorded_size_next(inode);
 	err = record_update(fs, inode);
 	if (err < 0)
-		state_restore(inode, &before);
+		size_state_restore(inode, &before);
 	return err;
 }
 
@@ -186,7 +180,7 @@ static void drop_pending_behind(struct fs *fs, struct inode *inode, struct edge 
 	struct span *span = span_find(inode, edge.span);
 
 	if (span)
-		span_drop_pending(fs, inode, span, edge.blocks);
+		span_drop_pending(fs, inode, span, edge.blocks, SPAN_BLOCKS);
 }
 
 static int shrink_spread(struct fs *fs, struct inode *inode, uint64_t size)
@@ -212,7 +206,7 @@ struct cut {
 	struct span *span;   /* of the edge, if it stays or is span 0; else NULL */
 	uint64_t freed[2];   /* its blocks that go */
 	struct span_map map; /* it without them */
-	uint64_t freed_blocks;
+	struct span_counts gone;
 	uint32_t most; /* spans to delete in this transaction */
 	bool is_all;   /* nothing is left behind the end */
 };
@@ -221,12 +215,15 @@ static void cut_span(struct cut *cut, struct store_batch *batch)
 {
 	cut->map = cut->span->map;
 	for (uint32_t i = cut->edge.blocks; i < SPAN_BLOCKS; i++) {
-		if (cut->map.block[i] == 0)
+		if (span_is_hole(&cut->map, i))
 			continue;
-		mask_set(cut->freed, i);
-		cut->map.block[i] = 0;
+		if (span_has_place(&cut->map, i))
+			mask_set(cut->freed, i);
+		else
+			cut->gone.claims++;
+		cut->map.block[i] = SPAN_HOLE;
 		cut->map.checksum[i] = 0;
-		cut->freed_blocks++;
+		cut->gone.blocks++;
 	}
 	span_free_blocks(&cut->span->map, cut->freed, batch);
 }
@@ -269,7 +266,7 @@ static int delete_behind(struct fs *fs, struct inode *inode, struct cut *cut,
 	    .first = max_of(first_behind(cut->edge), (uint64_t)1),
 	    .most = cut->most,
 	};
-	uint64_t blocks;
+	struct span_counts gone;
 	int err;
 
 	cut->is_all = true;
@@ -277,10 +274,19 @@ static int delete_behind(struct fs *fs, struct inode *inode, struct cut *cut,
 		return 0;
 	err = key_spans(&key, inode);
 	if (err == 0)
-		err = spans_delete(fs, &range, batch, &blocks, &cut->is_all);
-	if (err == 0)
-		cut->freed_blocks += blocks;
+		err = spans_delete(fs, &range, batch, &gone, &cut->is_all);
+	if (err == 0) {
+		cut->gone.blocks += gone.blocks;
+		cut->gone.claims += gone.claims;
+	}
 	return err;
+}
+
+static void subtract(struct inode *inode, const struct span_counts *gone)
+{
+	inode->recorded_blocks -= min_of(inode->recorded_blocks, gone->blocks);
+	inode->blocks -= min_of(inode->blocks, gone->blocks);
+	inode->claimed -= (uint32_t)min_of((uint64_t)inode->claimed, gone->claims);
 }
 
 /* The inode after the cut, in core. */
@@ -295,14 +301,13 @@ static void change_inode(struct inode *inode, const struct cut *cut, uint64_t si
 		flags &= (uint8_t)~INODE_HAS_SPANS;
 	if (size < inode->recorded_size) {
 		flags &= (uint8_t)~INODE_TAIL_STALE;
-		if (cuts_block && cut->map.block[cut->edge.blocks - 1] != 0)
+		if (cuts_block && span_has_place(&cut->map, cut->edge.blocks - 1))
 			flags |= INODE_TAIL_STALE;
 		inode->recorded_size = size;
 	}
 	inode->flags = flags;
 	inode->attr.size = size;
-	inode->recorded_blocks -= min_of(inode->recorded_blocks, cut->freed_blocks);
-	inode->blocks -= min_of(inode->blocks, cut->freed_blocks);
+	subtract(inode, &cut->gone);
 	set_times(inode);
 }
 
@@ -331,7 +336,7 @@ static int fill_cut(struct fs *fs, struct inode *inode, uint64_t size, struct cu
 
 static int commit_cut_once(struct fs *fs, struct inode *inode, uint64_t size, struct cut *cut)
 {
-	struct size_state before = state_save(inode);
+	struct size_state before = size_state_save(inode);
 	struct store_batch *batch;
 	struct inode_value value;
 	int err = batch_take(fs, &batch);
@@ -340,10 +345,10 @@ static int commit_cut_once(struct fs *fs, struct inode *inode, uint64_t size, st
 		return err;
 	err = fill_cut(fs, inode, size, cut, &value, batch);
 	if (err == 0)
-		err = batch_commit_last(fs, batch);
+		err = batch_commit_claims(fs, batch, -(int64_t)cut->gone.claims, true);
 	batch_give(fs, batch);
 	if (err < 0) {
-		state_restore(inode, &before);
+		size_state_restore(inode, &before);
 		return err;
 	}
 	worker_note_change(fs);
@@ -353,6 +358,7 @@ static int commit_cut_once(struct fs *fs, struct inode *inode, uint64_t size, st
 	if (cut->span)
 		cut->span->map = cut->map;
 	spans_drop(fs, inode, first_behind(cut->edge));
+	claims_close(fs, cut->gone.claims);
 	return 0;
 }
 
@@ -399,7 +405,8 @@ int inode_set_size(struct fs *fs, struct inode *inode, uint64_t size, struct dam
 {
 	if (inode->flags & INODE_TRUNCATING)
 		return RETRY_AFTER_TRUNCATE;
-	if (size >= inode->attr.size)
+	/* What was allocated behind the end goes with any truncation but to more. */
+	if (size > inode->attr.size || (size == inode->attr.size && inode->claimed == 0))
 		return grow(fs, inode, size, damage);
 	if (inode->is_spread)
 		return shrink_spread(fs, inode, size);
@@ -412,7 +419,7 @@ int inode_set_size(struct fs *fs, struct inode *inode, uint64_t size, struct dam
 
 static int finish_step(struct fs *fs, struct inode *inode, uint32_t most)
 {
-	struct size_state before = state_save(inode);
+	struct size_state before = size_state_save(inode);
 	struct cut cut = {.edge = edge_of(inode->attr.size), .most = most};
 	struct store_batch *batch;
 	struct inode_value value;
@@ -427,20 +434,21 @@ static int finish_step(struct fs *fs, struct inode *inode, uint32_t most)
 			inode->flags &= (uint8_t)~INODE_TRUNCATING;
 		if (cut.is_all && first_behind(cut.edge) <= 1)
 			inode->flags &= (uint8_t)~INODE_HAS_SPANS;
-		inode->recorded_blocks -= min_of(inode->recorded_blocks, cut.freed_blocks);
-		inode->blocks -= min_of(inode->blocks, cut.freed_blocks);
+		subtract(inode, &cut.gone);
 		err = record_load(fs, inode, &value);
 	}
 	if (err == 0)
 		err = key_inode(&key, inode);
 	if (err == 0) {
 		store_batch_put(batch, key.at, key.bytes, value.raw, value.bytes);
-		err = batch_commit_last(fs, batch);
+		err = batch_commit_claims(fs, batch, -(int64_t)cut.gone.claims, true);
 	}
-	if (err == 0)
+	if (err == 0) {
 		worker_note_change(fs);
-	else
-		state_restore(inode, &before);
+		claims_close(fs, cut.gone.claims);
+	} else {
+		size_state_restore(inode, &before);
+	}
 	batch_give(fs, batch);
 	return err;
 }

@@ -13,7 +13,8 @@
  *
  * Invariants:
  *  1. Space for the data is allocated before a write is answered: no space is the
- *     answer of the write itself.
+ *     answer of the write itself.  Claimed blocks, and blocks that the file has, find
+ *     theirs on a full volume too (reserve.c).
  *  2. Behind the end of the file a pending block holds zeros.
  *  3. A write waits for memory or for another flush only without locks: it answers
  *     itself RETRY_AFTER_*, leaves, and goes on where it was.
@@ -51,7 +52,22 @@ int write_make_room(struct fs *fs)
 
 	segments_close(fs, true);
 	worker_reap_now(fs);
-	return err == -ENOSPC ? 0 : err;
+	if (err == 0 || err == -ENOSPC)
+		err = reserve_refill(fs);
+	return err;
+}
+
+int write_help(struct fs *fs, struct inode *inode, int answer, bool *made_room)
+{
+	if (answer == RETRY_AFTER_FLUSH)
+		return flush_inode(fs, inode);
+	if (answer == RETRY_AFTER_TRUNCATE)
+		return truncate_finish(fs, inode);
+	if ((answer == -ENOSPC || answer == -ENOBUFS) && !*made_room) {
+		*made_room = true;
+		return write_make_room(fs);
+	}
+	return answer;
 }
 
 static int wait_for_memory(struct fs *fs)
@@ -82,6 +98,13 @@ static bool disturbs_flush(const struct inode *inode, const struct span *span, u
 		block < inode->pending_end);
 }
 
+static enum block_use use_of(const struct span *span, uint32_t i)
+{
+	if (span->pending[i] != NOT_PENDING || span_has_place(&span->map, i))
+		return BLOCK_AGAIN;
+	return span_is_claimed(&span->map, i) ? BLOCK_CLAIM : BLOCK_NEW;
+}
+
 /* The block's newest content into @buf, zeros behind the end of the file. */
 static int read_old(struct fs *fs, const struct inode *inode, const struct span *span,
     uint32_t i, uint8_t *buf, struct damage *damage)
@@ -91,7 +114,7 @@ static int read_old(struct fs *fs, const struct inode *inode, const struct span 
 	size_t good = start < size ? (size_t)min_of(size - start, (uint64_t)BLOCK_BYTES) : 0;
 	int err = 0;
 
-	if (good == 0 || (span->pending[i] == NOT_PENDING && span->map.block[i] == 0))
+	if (good == 0 || (span->pending[i] == NOT_PENDING && !span_has_place(&span->map, i)))
 		good = 0;
 	else if (span->pending[i] != NOT_PENDING)
 		memcpy(buf, segment_memory(fs, span->pending[i]), BLOCK_BYTES);
@@ -134,7 +157,7 @@ int block_rewrite(struct fs *fs, struct inode *inode, uint64_t block, uint32_t f
 		return RETRY_AFTER_FLUSH;
 	err = read_old(fs, inode, span, i, buf, damage);
 	if (err == 0)
-		err = segment_take(fs, inode, 1, &piece);
+		err = segment_take(fs, inode, use_of(span, i), 1, &piece);
 	if (err < 0)
 		return err;
 	if (bytes > 0)
@@ -146,15 +169,16 @@ int block_rewrite(struct fs *fs, struct inode *inode, uint64_t block, uint32_t f
 	return 0;
 }
 
-/* How many of the @count whole blocks from @i on may get fresh places; 0: the first
- * can be changed where it is, or must wait. */
+/* How many of the @count whole blocks from @i on may get fresh places, for one and the
+ * same use; 0: the first can be changed where it is, or must wait. */
 static uint32_t fresh_run(const struct inode *inode, const struct span *span, uint32_t i,
     uint32_t count)
 {
+	enum block_use use = use_of(span, i);
 	uint32_t n = 0;
 
 	while (n < count && span->pending[i + n] == NOT_PENDING &&
-	    !disturbs_flush(inode, span, i + n))
+	    use_of(span, i + n) == use && !disturbs_flush(inode, span, i + n))
 		n++;
 	return n;
 }
@@ -175,7 +199,7 @@ static int write_whole(struct fs *fs, struct inode *inode, uint64_t block, const
 		*ret_done = 1;
 		return block_rewrite(fs, inode, block, 0, data, BLOCK_BYTES, damage);
 	}
-	err = segment_take(fs, inode, count, &piece);
+	err = segment_take(fs, inode, use_of(span, i), count, &piece);
 	if (err < 0)
 		return err;
 	memcpy(piece.memory, data, (size_t)piece.count * BLOCK_BYTES);
@@ -296,20 +320,6 @@ static int write_locked(struct write *w)
 	return err;
 }
 
-/* Does what a step could not do under its locks; 0: try again. */
-static int help(struct write *w, int answer, bool *made_room)
-{
-	if (answer == RETRY_AFTER_FLUSH)
-		return flush_inode(w->fs, w->inode);
-	if (answer == RETRY_AFTER_TRUNCATE)
-		return truncate_finish(w->fs, w->inode);
-	if ((answer == -ENOSPC || answer == -ENOBUFS) && !*made_room) {
-		*made_room = true;
-		return write_make_room(w->fs);
-	}
-	return answer;
-}
-
 /* At most WRITE_PIECE bytes. */
 static int write_piece(struct write *w)
 {
@@ -318,6 +328,7 @@ static int write_piece(struct write *w)
 
 	while (err == 0) {
 		unsigned ticket = gate_enter_shared(w->fs->names);
+		size_t left = w->bytes;
 
 		inode_lock(w->inode);
 		err = write_locked(w);
@@ -325,7 +336,8 @@ static int write_piece(struct write *w)
 		gate_leave_shared(w->fs->names, ticket);
 		if (err == 0)
 			break;
-		err = help(w, err, &made_room);
+		made_room &= w->bytes == left;
+		err = write_help(w->fs, w->inode, err, &made_room);
 	}
 	return err == -ENOBUFS ? -ENOMEM : err;
 }

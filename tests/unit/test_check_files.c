@@ -101,6 +101,11 @@ static void have_blocks_too(struct inode_value *value)
 	value->head.blocks = to_le64(1);
 }
 
+static void have_claims(struct inode_value *value)
+{
+	value->head.claimed = to_le32(3);
+}
+
 static void have_a_longer_target(struct inode_value *value)
 {
 	value->head.size = to_le64(100);
@@ -117,6 +122,7 @@ static const struct record_case record_cases[] = {
     {SMALL, be_beyond_the_limit, "/small (inode 1099511627776): the number was never given out"},
     {SMALL, have_two_links, "/small (inode 4005): link count is 2, should be 1"},
     {SMALL, have_another_block, "/small (inode 4005): counts 3 blocks of data, has 2"},
+    {SMALL, have_claims, "/small (inode 4005): counts 3 allocated blocks, has 0"},
     {SMALL, be_one_block, "/small (inode 4005): data at offset 4096, beyond the size of 4096 bytes"},
     {SMALL, be_too_large, "/small (inode 4005): size of 8796093022209 bytes is beyond"},
     {BIG, have_another_block, "/big (inode 4006): counts 194 blocks of data, has 193"},
@@ -128,14 +134,66 @@ static const struct record_case record_cases[] = {
     {MANY, have_no_reach, "/many (inode 2): keys below it go further"},
     {MANY, be_marked_like_a_file, "/many (inode 2): has blocks of data or marks"},
     {FIRST, have_blocks_too, "/many/file-0000 (inode 3): has data both"},
+    {FIRST, have_claims, "/many/file-0000 (inode 3): has data both"},
     {FIRST, have_two_links, "/many/file-0000 (inode 3): link count is 2"},
     {KEY("N/\0link"), have_a_longer_target, "/link: damaged inode record"},
     {KEY("N/\0fifo"), have_blocks_too, "/fifo (inode 4007): has blocks of data"},
+    {KEY("N/\0fifo"), have_claims, "/fifo (inode 4007): has blocks of data"},
     {KEY("N/many/\0deep"), have_nine_links, "/many/deep (inode 4003): link count is 9"},
     {KEY("N/many/deep/\0er"), have_nine_links, "/many/deep/er (inode 4004): link count is 9"},
     {KEY("N"), have_one_entry_more, "/ (inode 1): counts 6 entries, has 5"},
     {KEY("N"), be_garbage, "/: damaged inode record"},
 };
+
+/* Block 100 of /small, behind its end, is claimed. */
+static void claim_a_block(struct store *store)
+{
+	struct inode_value value = inode_of(store, SMALL);
+	struct span_map map;
+
+	span_of(&value, &map);
+	map.block[100] = SPAN_CLAIMED;
+	span_put_back(&value, &map);
+	value.head.blocks = to_le64(from_le64(value.head.blocks) + 1);
+	value.head.claimed = to_le32(1);
+	inode_put_back(store, SMALL, &value);
+}
+
+static void count_claims(struct store *store, uint64_t count, size_t bytes)
+{
+	le64 value = to_le64(count);
+
+	volume_put(store, KEY(KEY_VOLUME_CLAIMS), &value, bytes);
+}
+
+START_TEST(check_holds_allocated_blocks_against_their_counter)
+{
+	struct store *store = volume_open();
+
+	claim_a_block(store);
+	count_claims(store, 1, sizeof(le64));
+	volume_close(store);
+	check_with_data();
+	expect_clean(&found);
+	store = volume_open();
+	count_claims(store, 5, sizeof(le64));
+	volume_close(store);
+	check_with_data();
+	expect_only(&found, CHECK_DAMAGE,
+	    "1 blocks are allocated and not written, the counter says 5");
+	store = volume_open();
+	count_claims(store, 1, 3);
+	volume_close(store);
+	check_with_data();
+	expect_only(&found, CHECK_DAMAGE, "the counter of allocated blocks is damaged");
+	store = volume_open();
+	volume_delete(store, KEY(KEY_VOLUME_CLAIMS));
+	volume_close(store);
+	check_with_data();
+	expect_only(&found, CHECK_DAMAGE,
+	    "1 blocks are allocated and not written, the counter says 0");
+}
+END_TEST
 
 START_TEST(check_finds_a_record_that_is_not_true)
 {
@@ -449,6 +507,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(files, volume_make, volume_remove);
 	tcase_set_timeout(files, 60);
 	tcase_add_loop_test(files, check_finds_a_record_that_is_not_true, 0, ARRAY_COUNT(record_cases));
+	tcase_add_test(files, check_holds_allocated_blocks_against_their_counter);
 	tcase_add_loop_test(files, check_finds_a_key_that_should_not_be, 0, ARRAY_COUNT(key_cases));
 	tcase_add_loop_test(files, check_finds_names_that_cannot_be, 0, 5);
 	tcase_add_loop_test(files, check_misses_what_is_missing, 0, 4);

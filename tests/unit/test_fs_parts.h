@@ -10,6 +10,7 @@ extern struct test_volume test_volume;
 void test_fs_setup(void);
 void test_fs_teardown(void);
 
+TCase *test_fs_allocation(void);
 TCase *test_fs_data(void);
 TCase *test_fs_listings(void);
 TCase *test_fs_recovery(void);
