@@ -213,6 +213,37 @@ void history_write(struct history *history, int node, uint64_t offset, const uin
 	}
 }
 
+void history_zero(struct history *history, int node, uint64_t offset, uint64_t bytes)
+{
+	struct version *version = history_change(history, node);
+	uint64_t end = min_of(offset + bytes, version->size);
+
+	history_resize(history, node, version->size);
+	while (offset < end) {
+		uint64_t from = offset % HISTORY_BLOCK;
+		uint64_t part = min_of(end - offset, HISTORY_BLOCK - from);
+		uint8_t **block = &version->blocks[offset / HISTORY_BLOCK];
+
+		if (*block) {
+			*block = copy_block(history, *block);
+			memset(*block + from, 0, part);
+		}
+		offset += part;
+	}
+}
+
+void history_claim(struct history *history, int node, uint64_t first, uint64_t end, bool has_space)
+{
+	struct version *version = history_change(history, node);
+	bool *claims = keep(history, HISTORY_CLAIMS * sizeof(*claims));
+
+	if (version->claims)
+		memcpy(claims, version->claims, HISTORY_CLAIMS * sizeof(*claims));
+	for (uint64_t i = first; i < min_of(end, (uint64_t)HISTORY_CLAIMS); i++)
+		claims[i] = has_space;
+	version->claims = claims;
+}
+
 void history_print(const struct history *history, uint32_t first, uint32_t last)
 {
 	for (uint32_t i = first; i <= last && i <= history->request; i++) {

@@ -24,6 +24,7 @@
 #define HISTORY_REQUESTS 20000
 #define HISTORY_WHAT 120
 #define HISTORY_BLOCK 4096u
+#define HISTORY_CLAIMS 512 /* blocks of a file that may be allocated before */
 
 struct version {
 	uint32_t request;
@@ -38,6 +39,7 @@ struct version {
 	struct timespec begun, mtime, ctime;
 	uint64_t size;
 	uint8_t **blocks; /* div_up(size) of them */
+	bool *claims;	  /* HISTORY_CLAIMS of them: there is space for the block; NULL: none */
 };
 
 struct node {
@@ -88,6 +90,12 @@ bool history_is_below(struct history *history, int node, int above);
 
 void history_resize(struct history *history, int node, uint64_t size);
 void history_write(struct history *history, int node, uint64_t offset, const uint8_t *data, uint64_t bytes);
+
+/* Zeros in place of what is there, up to the end of the file. */
+void history_zero(struct history *history, int node, uint64_t offset, uint64_t bytes);
+
+/* There is space for these blocks, or not any more. */
+void history_claim(struct history *history, int node, uint64_t first, uint64_t end, bool has_space);
 
 /* The last requests, on standard error. */
 void history_print(const struct history *history, uint32_t first, uint32_t last);

@@ -16,7 +16,8 @@
  *    state after request j only as far as the file went then, and has gone ever
  *    since: nothing is undone that a truncation cut off, and no zeros stand for data
  *    that was on its way;
- *  - its times are those after a request since its record was last put.
+ *  - its times are those after a request since its record was last put;
+ *  - it has space for what was allocated (fallocate): that is in the log at once.
  */
 #include "config.h"
 
@@ -302,12 +303,25 @@ static bool block_fits(struct recovered *r, const struct found *found, const str
 	    end > start + 3 ? found->data[start + 3] : 0);
 }
 
+/* Of what request k left, the one that was under way may have given back some. */
+static bool claims_fit(struct recovered *r, const struct found *found, const struct window *w)
+{
+	const bool *known = w->versions[w->known].claims, *last = w->versions[w->last].claims;
+	uint64_t blocks = 0;
+
+	for (uint32_t i = 0; known && last && i < HISTORY_CLAIMS; i++)
+		blocks += known[i] && last[i];
+	return found->attr.blocks >= blocks * (HISTORY_BLOCK / 512) ||
+	    wrong(r, "%s: has %llu sectors, %llu blocks were allocated", found->name,
+		(unsigned long long)found->attr.blocks, (unsigned long long)blocks);
+}
+
 static bool file_fits(struct recovered *r, const struct found *found, const struct node *node, uint32_t k)
 {
 	struct window w = window_at(node, k);
 	uint64_t blocks = div_up(found->attr.size, HISTORY_BLOCK);
 
-	if (!times_fit(r, found, &w) || !size_fits(r, found, &w))
+	if (!times_fit(r, found, &w) || !size_fits(r, found, &w) || !claims_fit(r, found, &w))
 		return false;
 	for (uint64_t block = 0; block < blocks; block++)
 		if (!block_fits(r, found, &w, block))

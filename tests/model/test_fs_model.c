@@ -9,11 +9,13 @@
 #include "config.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "tests/model/fs_model.h"
@@ -213,6 +215,62 @@ static void do_truncate(struct run *r)
 	expect_attr(r, node, &attr);
 }
 
+static void do_fallocate(struct run *r)
+{
+	static const int modes[] = {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+	    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE};
+	int node = pick_node(r, S_IFREG, false), mode = modes[below(r, ARRAY_COUNT(modes))];
+	size_t offset, bytes, size;
+	struct fs_attr attr;
+
+	if (node < 0 || total_bytes(r) > TOTAL_BYTES_MAX)
+		return;
+	size = r->m.nodes[node].size;
+	offset = below(r, 2) ? below(r, size + 1) : pick_bytes(r, FILE_BYTES_MAX - 1);
+	bytes = 1 + pick_bytes(r, FILE_BYTES_MAX - 1 - min_of(offset, (size_t)FILE_BYTES_MAX - 1));
+	ck_ok(fs_fallocate(r->fs, ino_of(r, node), mode, offset, bytes));
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + bytes > size)
+		model_resize(&r->m, node, offset + bytes);
+	size = r->m.nodes[node].size;
+	if (mode & ~FALLOC_FL_KEEP_SIZE && offset < size)
+		memset(r->m.nodes[node].data + offset, 0, min_of(bytes, size - offset));
+	ck_ok(fs_getattr(r->fs, ino_of(r, node), &attr));
+	expect_attr(r, node, &attr);
+}
+
+static void expect_model_zeros(struct run *r, int node, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		if (r->m.nodes[node].data[i] != 0)
+			ck_abort_msg("byte %zu of inode %llu is in a hole", i,
+			    (unsigned long long)ino_of(r, node));
+}
+
+/* Everything between two stretches of data is zeros. */
+static void do_seek(struct run *r)
+{
+	int node = pick_node(r, S_IFREG, false);
+	uint64_t at = 0, data, hole;
+	size_t size;
+	int err = 0;
+
+	if (node < 0)
+		return;
+	size = r->m.nodes[node].size;
+	while (at < size && (err = fs_seek(r->fs, ino_of(r, node), at, SEEK_DATA, &data)) == 0) {
+		ck_assert_uint_ge(data, at);
+		ck_assert_uint_lt(data, size);
+		expect_model_zeros(r, node, at, data);
+		ck_ok(fs_seek(r->fs, ino_of(r, node), data, SEEK_HOLE, &hole));
+		ck_assert_uint_gt(hole, data);
+		ck_assert_uint_le(hole, size);
+		at = hole;
+	}
+	if (at < size || size == 0)
+		ck_assert_int_eq(fs_seek(r->fs, ino_of(r, node), at, SEEK_DATA, &data), -ENXIO);
+	expect_model_zeros(r, node, at, size);
+}
+
 static void do_chmod(struct run *r)
 {
 	int node = pick_node(r, 0, false);
@@ -396,7 +454,7 @@ static void step(struct run *r)
 		void (*fn)(struct run *r);
 	} operations[] = {
 	    {120, do_create}, {60, do_unlink}, {80, do_rename}, {200, do_write},
-	    {60, do_truncate}, {30, do_chmod}, {200, do_read}, {60, do_lookup},
+	    {60, do_truncate}, {60, do_fallocate}, {40, do_seek}, {30, do_chmod}, {200, do_read}, {60, do_lookup},
 	    {60, do_forget}, {30, do_list}, {12, do_fsync}, {2, do_reopen}, {2, do_recover},
 	};
 	uint64_t pick, total = 0;
