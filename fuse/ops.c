@@ -10,9 +10,7 @@
  *   getxattr, ...    EOPNOTSUPP to programs, and no more GETXATTR of
  *                    security.capability before each write
  *   getlk, setlk, flock   locks within this kernel, where all users are
- *   fallocate        EOPNOTSUPP
  *   copy_file_range  copies by read and write
- *   lseek            finds no holes
  *   write_buf        unused: libfuse would read through a pipe for it
  *   destroy          unused: fs_close() runs when all workers have left (main.c)
  */
@@ -94,4 +92,6 @@ const struct fuse_lowlevel_ops daemon_ops = {
     .read = op_read,
     .write = op_write,
     .fsync = op_fsync,
+    .fallocate = op_fallocate,
+    .lseek = op_lseek,
 };

@@ -59,5 +59,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
     off_t offset, struct fuse_file_info *fi);
 void op_fsync(
     fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t bytes,
+    struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+    struct fuse_file_info *fi);
 
 #endif

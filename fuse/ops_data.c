@@ -1,11 +1,18 @@
 /*
- * Files: create, open, read, write, fsync.
+ * Files: create, open, read, write, fsync, fallocate, lseek.
  *
  * There are no file handles.  A kernel that can do without OPEN is told so by
  * ENOSYS, once; it then keeps cached pages over opens and sends neither OPEN nor
  * RELEASE.  What an open would have told us comes with each request or is done by
  * the kernel: O_TRUNC arrives as SETATTR, O_APPEND as an offset, O_SYNC and O_DSYNC
  * in the flags of each WRITE.
+ *
+ * Around FALLOCATE the kernel does by itself what concerns its page cache: of a range
+ * that is zeroed or punched it writes back what is dirty before, with whatever cache
+ * mode, and drops the pages afterwards; it takes set-id bits away, and asks for the
+ * attributes anew.  Around LSEEK it does nothing: a page of a mapped file that it has
+ * not handed over yet is no data to us.  Neither may be answered with ENOSYS, which
+ * would be the last time we were asked.
  */
 #include "config.h"
 
@@ -73,4 +80,24 @@ void op_fsync(
     fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)
 {
 	reply_status(req, fs_fsync(request_daemon(req)->fs, ino, is_data_only));
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t bytes,
+    struct fuse_file_info *fi)
+{
+	reply_status(req, fs_fallocate(request_daemon(req)->fs, ino, mode,
+			      (uint64_t)offset, (uint64_t)bytes));
+}
+
+/* Only SEEK_DATA and SEEK_HOLE get here. */
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+    struct fuse_file_info *fi)
+{
+	uint64_t found;
+	int err = fs_seek(request_daemon(req)->fs, ino, (uint64_t)offset, whence, &found);
+
+	if (err)
+		reply_status(req, err);
+	else
+		fuse_reply_lseek(req, (off_t)found);
 }

@@ -1,6 +1,7 @@
 /*
- * datacheck FILE STEPS: random reads, writes, appends, truncations, mapped reads and
- * writes, fsyncs and reopenings of one file, each compared with a model in memory.
+ * datacheck FILE STEPS: random reads, writes, appends, truncations, allocations, holes
+ * punched and found, mapped reads and writes, fsyncs and reopenings of one file, each
+ * compared with a model in memory.
  * The idea is that of Apple's fsx.  TEST_SEED in the environment replays a run; the
  * seed is printed.  Afterwards the file is left as the model has it, and
  *
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -137,6 +139,45 @@ static void do_truncate(void)
 		die("ftruncate");
 }
 
+static void do_fallocate(void)
+{
+	static const int modes[] = {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+	    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE};
+	int mode = modes[random_below(sizeof(modes) / sizeof(modes[0]))];
+	uint32_t bytes = random_length(), end;
+	uint32_t offset = random_below(FILE_MAX - bytes);
+
+	if (random_below(8))
+		offset %= model_bytes + 1;
+	end = offset + bytes;
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > model_bytes) {
+		memset(model + model_bytes, 0, end - model_bytes);
+		model_bytes = end;
+	}
+	if ((mode & ~FALLOC_FL_KEEP_SIZE) && offset < model_bytes)
+		memset(model + offset, 0, (end < model_bytes ? end : model_bytes) - offset);
+	if (fd >= 0 && fallocate(fd, mode, offset, bytes) != 0)
+		die("fallocate");
+}
+
+/* What lies between data is zeros, and data begins and ends where it is said to. */
+static void do_seek(void)
+{
+	off_t at = random_below(model_bytes + 1), data;
+
+	if (fd < 0)
+		return;
+	data = lseek(fd, at, SEEK_DATA);
+	if (data < 0 && errno != ENXIO)
+		die("SEEK_DATA");
+	if (data < 0)
+		data = model_bytes;
+	memset(buffer, 0, (size_t)(data - at));
+	compare(buffer, (uint32_t)at, (uint32_t)(data - at), "a hole");
+	if (data < model_bytes && lseek(fd, data, SEEK_HOLE) <= data)
+		die("SEEK_HOLE");
+}
+
 static void do_map(bool is_write)
 {
 	uint32_t bytes, offset;
@@ -186,9 +227,13 @@ static void do_step(void)
 		do_read();
 	else if (kind < 80)
 		do_truncate();
+	else if (kind < 82)
+		do_seek();
 	else if (kind < 88)
+		do_fallocate();
+	else if (kind < 92)
 		do_map(false);
-	else if (kind < 96)
+	else if (kind < 97)
 		do_map(true);
 	else
 		do_reopen();
