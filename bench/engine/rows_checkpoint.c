@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/bytes.h"
 #include "bench/engine/child.h"
@@ -165,18 +166,24 @@ static int compare_samples(const void *a, const void *b)
 static void run_latency(struct life *life)
 {
 	uint32_t *samples = malloc(SAMPLES_MAX * sizeof(*samples)), count = 0;
-	char setting[128];
+	struct rusage before, after;
+	char setting[160];
+	long preempted = 0;
 
 	if (!samples)
 		bench_die("out of memory");
 	for (unsigned i = 0; i < REPEATS; i++) {
 		put_all(life);
+		getrusage(RUSAGE_THREAD, &before);
 		count = sample_puts(life, samples, count, i);
+		getrusage(RUSAGE_THREAD, &after);
+		preempted += after.ru_nivcsw - before.ru_nivcsw;
 	}
 	qsort(samples, count, sizeof(*samples), compare_samples);
 	snprintf(setting, sizeof(setting),
-	    "%u puts by one thread during %d checkpoints of all keys; slowest %.0f us", count,
-	    REPEATS, samples[count - 1] / 1e3);
+	    "%u puts by one thread during %d checkpoints of all keys; slowest %.0f us; "
+	    "preempted %ld times",
+	    count, REPEATS, samples[count - 1] / 1e3, preempted);
 	report(life, "checkpoint_put_p50", samples[count / 2], "ns", setting);
 	report(life, "checkpoint_put_p99", samples[(uint64_t)count * 99 / 100], "ns", setting);
 	report(life, "checkpoint_put_p999", samples[(uint64_t)count * 999 / 1000], "ns", setting);
