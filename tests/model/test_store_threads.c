@@ -16,7 +16,7 @@
  *              while moves stand still.
  *
  * In the end everything is compared, the store reopened after a death, and compared
- * again.  An alarm ends a run that hangs.
+ * again.
  */
 #include "config.h"
 
@@ -474,8 +474,6 @@ static void run_with_pool(uint64_t cache_bytes)
 	support_log_to_stderr();
 	shared.seed = support_seed(50);
 	shared.ops = ops_wanted();
-	if (!getenv("TEST_OPS"))
-		alarm(280);
 	ck_ok(device_open_memory(VOLUME_BYTES, &shared.device));
 	ck_ok(store_format(shared.device, &format));
 	ck_ok(store_open(shared.device, &options, &shared.store));
