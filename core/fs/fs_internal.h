@@ -585,8 +585,7 @@ int truncate_finish(struct fs *fs, struct inode *inode);
 /* Makes space in memory and on the volume for more data.  No lock held. */
 int write_make_room(struct fs *fs);
 
-/* Does what a step answered that it could not do under its locks, or gives the answer
- * back as it is.  *made_room: nothing was achieved since room was made. */
+/* Does what a step could not; else its answer.  *made_room: and nothing came of it. */
 int write_help(struct fs *fs, struct inode *inode, int answer, bool *made_room);
 
 /* ---- worker.c ----------------------------------------------------------- */

@@ -544,6 +544,7 @@ int main(void)
 	suite_add_tcase(suite, deep_tests());
 	suite_add_tcase(suite, test_fs_data());
 	suite_add_tcase(suite, test_fs_allocation());
+	suite_add_tcase(suite, test_fs_ranges());
 	suite_add_tcase(suite, test_fs_listings());
 	suite_add_tcase(suite, test_fs_recovery());
 	suite_add_tcase(suite, test_fs_threads());

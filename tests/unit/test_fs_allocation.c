@@ -1,7 +1,7 @@
 /*
- * fallocate and seeking: what is allocated is there for writes, reads as zeros, is
- * counted, and goes with what it belongs to.  Most tests end with the consistency walk,
- * which holds the counter of allocated blocks against all spans.
+ * fallocate: what is allocated is there for writes, reads as zeros, is counted, and goes
+ * with what it belongs to.  Most tests end with the consistency walk, which holds the
+ * counter of allocated blocks against all spans.
  */
 #include "config.h"
 
@@ -19,7 +19,6 @@
 #include "tests/support/support.h"
 #include "tests/unit/test_fs_parts.h"
 
-#define KIB 1024u
 #define MIB (1024u * 1024)
 #define SPAN (512u * 1024)
 
@@ -27,7 +26,7 @@
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define ZERO FALLOC_FL_ZERO_RANGE
 
-static struct fs_attr attr_of(uint64_t ino)
+struct fs_attr test_attr(uint64_t ino)
 {
 	struct fs_attr attr;
 
@@ -35,14 +34,14 @@ static struct fs_attr attr_of(uint64_t ino)
 	return attr;
 }
 
-static void set_size(uint64_t ino, uint64_t size)
+void test_set_size(uint64_t ino, uint64_t size)
 {
 	struct fs_attr attr = {.size = size};
 
 	ck_ok(fs_setattr(FS, ino, FS_SET_SIZE, &attr, &attr));
 }
 
-static void expect_zeros(uint64_t ino, uint64_t offset, size_t bytes)
+void test_expect_zeros(uint64_t ino, uint64_t offset, size_t bytes)
 {
 	uint8_t *got = malloc(bytes + 1), *zeros = calloc(1, bytes + 1);
 
@@ -52,12 +51,12 @@ static void expect_zeros(uint64_t ino, uint64_t offset, size_t bytes)
 	free(got);
 }
 
-static void allocate(uint64_t ino, int mode, uint64_t offset, uint64_t bytes)
+void test_allocate(uint64_t ino, int mode, uint64_t offset, uint64_t bytes)
 {
 	ck_ok(fs_fallocate(FS, ino, mode, offset, bytes));
 }
 
-static uint64_t used_blocks(void)
+uint64_t test_used_blocks(void)
 {
 	struct space_counters counters;
 
@@ -65,8 +64,7 @@ static uint64_t used_blocks(void)
 	return counters.used_blocks;
 }
 
-/* What the file layer counts: in the tree, and not yet in segments. */
-static void expect_claims(uint64_t recorded, uint64_t open)
+void test_expect_claims(uint64_t recorded, uint64_t open)
 {
 	ck_assert_uint_eq(FS->reserve.recorded, recorded);
 	ck_assert_uint_eq(FS->reserve.open, open);
@@ -96,15 +94,14 @@ static void expect_clean(void)
 	ck_assert_uint_eq(totals.damages + totals.leaks, 0);
 }
 
-/* A walk in between, and on. */
-static void reopen_clean(void)
+void test_reopen_clean(void)
 {
 	ck_ok(fs_close(FS));
 	expect_clean();
 	test_volume_open(&test_volume);
 }
 
-static void recover_clean(void)
+void test_recover_clean(void)
 {
 	fs_abandon(FS);
 	expect_clean();
@@ -161,17 +158,17 @@ START_TEST(damaged_counter_of_claims_stops_nobody)
 {
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
 
-	allocate(ino, 0, 0, MIB);
+	test_allocate(ino, 0, 0, MIB);
 	put_counter(1ull << 60, 8);
-	expect_claims(0, 0);
+	test_expect_claims(0, 0);
 	put_counter(256, 7);
-	expect_claims(0, 0);
+	test_expect_claims(0, 0);
 	put_counter(10, 8);
 	ino = test_walk(FS, "f");
 	test_write(FS, ino, 1, 0, MIB);
 	ck_ok(fs_sync(FS));
-	expect_claims(0, 0);
-	reopen_clean();
+	test_expect_claims(0, 0);
+	test_reopen_clean();
 	test_expect(FS, test_walk(FS, "f"), 1, 0, MIB);
 }
 END_TEST
@@ -184,20 +181,20 @@ START_TEST(allocated_blocks_read_as_zeros_and_count)
 	struct fs_statfs before, after;
 
 	ck_ok(fs_statfs(FS, &before));
-	allocate(ino, 0, 10000, 3 * MIB);
-	ck_assert_uint_eq(attr_of(ino).size, 10000 + 3 * MIB);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * (3 * MIB / 4096 + 1));
-	expect_zeros(ino, 0, 10000 + 3 * MIB);
-	expect_claims(769, 769);
+	test_allocate(ino, 0, 10000, 3 * MIB);
+	ck_assert_uint_eq(test_attr(ino).size, 10000 + 3 * MIB);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * (3 * MIB / 4096 + 1));
+	test_expect_zeros(ino, 0, 10000 + 3 * MIB);
+	test_expect_claims(769, 769);
 	ck_ok(fs_statfs(FS, &after));
 	ck_assert_uint_eq(before.blocks_free - after.blocks_free, 769);
 	ck_assert_uint_ge(before.blocks_available - after.blocks_available, 769);
-	reopen_clean();
-	expect_claims(769, 769);
+	test_reopen_clean();
+	test_expect_claims(769, 769);
 	ino = test_walk(FS, "f");
-	ck_assert_uint_eq(attr_of(ino).size, 10000 + 3 * MIB);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 769);
-	expect_zeros(ino, 0, 10000 + 3 * MIB);
+	ck_assert_uint_eq(test_attr(ino).size, 10000 + 3 * MIB);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 769);
+	test_expect_zeros(ino, 0, 10000 + 3 * MIB);
 	ck_ok(fs_statfs(FS, &after));
 	ck_assert_uint_eq(before.blocks_free - after.blocks_free, 769);
 }
@@ -208,26 +205,26 @@ START_TEST(allocation_may_lie_behind_the_end)
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
 
 	test_write(FS, ino, 1, 0, 5000);
-	allocate(ino, KEEP, 0, 2 * MIB);
-	ck_assert_uint_eq(attr_of(ino).size, 5000);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 512);
-	expect_claims(512, 510);
+	test_allocate(ino, KEEP, 0, 2 * MIB);
+	ck_assert_uint_eq(test_attr(ino).size, 5000);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 512);
+	test_expect_claims(512, 510);
 	ck_ok(fs_sync(FS));
-	recover_clean();
+	test_recover_clean();
 	ino = test_walk(FS, "f");
-	ck_assert_uint_eq(attr_of(ino).size, 5000);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 512);
+	ck_assert_uint_eq(test_attr(ino).size, 5000);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 512);
 	test_expect(FS, ino, 1, 0, 5000);
-	expect_claims(510, 510);
+	test_expect_claims(510, 510);
 	/* Growing into it changes nothing of that. */
 	test_write(FS, ino, 1, 5000, MIB);
-	set_size(ino, 3 * MIB);
+	test_set_size(ino, 3 * MIB);
 	test_expect(FS, ino, 1, 0, 5000 + MIB);
-	expect_zeros(ino, 5000 + MIB, 3 * MIB - MIB - 5000);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 512);
+	test_expect_zeros(ino, 5000 + MIB, 3 * MIB - MIB - 5000);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 512);
 	ck_ok(fs_sync(FS));
-	expect_claims(512 - 258, 512 - 258);
-	reopen_clean();
+	test_expect_claims(512 - 258, 512 - 258);
+	test_reopen_clean();
 	test_expect(FS, test_walk(FS, "f"), 1, 0, 5000 + MIB);
 }
 END_TEST
@@ -236,29 +233,29 @@ START_TEST(claims_are_made_use_of_once)
 {
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f"), used;
 
-	allocate(ino, 0, 0, 4 * MIB);
+	test_allocate(ino, 0, 0, 4 * MIB);
 	ck_ok(fs_sync(FS));
-	used = used_blocks();
+	used = test_used_blocks();
 	test_write(FS, ino, 1, MIB, MIB);
-	expect_claims(1024, 768);
+	test_expect_claims(1024, 768);
 	test_write(FS, ino, 2, MIB, MIB);
-	expect_claims(1024, 768);
+	test_expect_claims(1024, 768);
 	ck_ok(fs_sync(FS));
-	expect_claims(768, 768);
-	ck_assert_uint_eq(used_blocks(), used + 256);
+	test_expect_claims(768, 768);
+	ck_assert_uint_eq(test_used_blocks(), used + 256);
 	test_write(FS, ino, 3, MIB + 100, MIB - 200);
 	ck_ok(fs_sync(FS));
-	expect_claims(768, 768);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 1024);
+	test_expect_claims(768, 768);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 1024);
 	test_expect(FS, ino, 2, MIB, 100);
 	test_expect(FS, ino, 3, MIB + 100, MIB - 200);
-	allocate(ino, KEEP, 0, 4 * MIB); /* all there already */
-	expect_claims(768, 768);
-	reopen_clean();
+	test_allocate(ino, KEEP, 0, 4 * MIB); /* all there already */
+	test_expect_claims(768, 768);
+	test_reopen_clean();
 	ino = test_walk(FS, "f");
-	expect_zeros(ino, 0, MIB);
+	test_expect_zeros(ino, 0, MIB);
 	test_expect(FS, ino, 3, MIB + 100, MIB - 200);
-	expect_zeros(ino, 2 * MIB, 2 * MIB);
+	test_expect_zeros(ino, 2 * MIB, 2 * MIB);
 }
 END_TEST
 
@@ -267,13 +264,13 @@ START_TEST(what_is_under_way_takes_no_space_twice)
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
 
 	test_write(FS, ino, 1, SPAN - 8192, 20000);
-	allocate(ino, 0, 0, 2 * SPAN);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 256);
-	expect_claims(256, 251);
+	test_allocate(ino, 0, 0, 2 * SPAN);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 256);
+	test_expect_claims(256, 251);
 	ck_ok(fs_sync(FS));
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 256);
-	expect_claims(251, 251);
-	reopen_clean();
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 256);
+	test_expect_claims(251, 251);
+	test_reopen_clean();
 	test_expect(FS, test_walk(FS, "f"), 1, SPAN - 8192, 20000);
 }
 END_TEST
@@ -289,14 +286,14 @@ START_TEST(inline_data_stays_when_its_file_is_allocated)
 		snprintf(name, sizeof(name), "f%zu", i);
 		ino = test_file(FS, FS_ROOT_INO, name);
 		test_write(FS, ino, 1, 0, 1000);
-		allocate(ino, modes[i], 2000, 50000);
+		test_allocate(ino, modes[i], 2000, 50000);
 		test_expect(FS, ino, 1, 0, 1000);
-		ck_assert_uint_eq(attr_of(ino).size, modes[i] & KEEP ? 1000 : 52000);
+		ck_assert_uint_eq(test_attr(ino).size, modes[i] & KEEP ? 1000 : 52000);
 		ck_ok(fs_sync(FS));
-		recover_clean();
+		test_recover_clean();
 		ino = test_walk(FS, name);
 		test_expect(FS, ino, 1, 0, 1000);
-		ck_assert_uint_eq(attr_of(ino).blocks, 8 * 13);
+		ck_assert_uint_eq(test_attr(ino).blocks, 8 * 13);
 	}
 }
 END_TEST
@@ -308,14 +305,14 @@ START_TEST(more_than_there_is_changes_nothing)
 
 	test_write(FS, ino, 1, 0, 100000);
 	ck_ok(fs_sync(FS));
-	used = used_blocks();
+	used = test_used_blocks();
 	ck_assert_int_eq(fs_fallocate(FS, ino, 0, 0, TEST_VOLUME_BYTES), -ENOSPC);
 	ck_assert_int_eq(fs_fallocate(FS, ino, KEEP, 4ull << 40, 1ull << 40), -ENOSPC);
-	ck_assert_uint_eq(attr_of(ino).size, 100000);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 25);
-	ck_assert_uint_eq(used_blocks(), used);
-	expect_claims(0, 0);
-	reopen_clean();
+	ck_assert_uint_eq(test_attr(ino).size, 100000);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 25);
+	ck_assert_uint_eq(test_used_blocks(), used);
+	test_expect_claims(0, 0);
+	test_reopen_clean();
 }
 END_TEST
 
@@ -339,8 +336,8 @@ START_TEST(allocation_answers_as_the_system_call_does)
 	ck_assert_int_eq(fs_fallocate(FS, ino, FALLOC_FL_COLLAPSE_RANGE, 0, 4096), -EOPNOTSUPP);
 	ck_assert_int_eq(fs_fallocate(FS, ino, FALLOC_FL_INSERT_RANGE, 0, 4096), -EOPNOTSUPP);
 	ck_assert_int_eq(fs_fallocate(FS, ino, FALLOC_FL_UNSHARE_RANGE, 0, 4096), -EOPNOTSUPP);
-	ck_assert_uint_eq(attr_of(ino).size, 0);
-	ck_assert_uint_eq(attr_of(ino).blocks, 0);
+	ck_assert_uint_eq(test_attr(ino).size, 0);
+	ck_assert_uint_eq(test_attr(ino).blocks, 0);
 	ck_ok(fs_close(FS));
 	test_volume.options.is_read_only = true;
 	test_volume_open(&test_volume);
@@ -357,14 +354,14 @@ START_TEST(every_mode_changes_the_times)
 	for (unsigned content = 0; content < 3; content++) {
 		for (size_t i = 0; i < ARRAY_COUNT(modes); i++) {
 			ck_ok(fs_setattr(FS, ino, FS_SET_MTIME | FS_SET_CTIME, &old, NULL));
-			allocate(ino, modes[i], 100, 3);
-			ck_assert_int_gt(attr_of(ino).mtime.tv_sec, 1000);
-			ck_assert_int_gt(attr_of(ino).ctime.tv_sec, 1000);
+			test_allocate(ino, modes[i], 100, 3);
+			ck_assert_int_gt(test_attr(ino).mtime.tv_sec, 1000);
+			ck_assert_int_gt(test_attr(ino).ctime.tv_sec, 1000);
 			ck_ok(fs_sync(FS));
 			test_volume_recover(&test_volume);
 			ino = test_walk(FS, "f");
-			ck_assert_int_gt(attr_of(ino).mtime.tv_sec, 1000);
-			ck_assert_int_gt(attr_of(ino).ctime.tv_sec, 1000);
+			ck_assert_int_gt(test_attr(ino).mtime.tv_sec, 1000);
+			ck_assert_int_gt(test_attr(ino).ctime.tv_sec, 1000);
 		}
 		test_write(FS, ino, 1, 0, content == 0 ? 500 : 50000);
 	}
@@ -377,20 +374,20 @@ START_TEST(truncation_gives_claims_back)
 {
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
 
-	allocate(ino, 0, 0, 40 * MIB); /* more spans than one transaction deletes */
+	test_allocate(ino, 0, 0, 40 * MIB); /* more spans than one transaction deletes */
 	test_write(FS, ino, 1, 0, 4096);
 	ck_ok(fs_sync(FS));
 	test_write(FS, ino, 1, 30 * MIB, MIB);
-	set_size(ino, 20 * MIB + 1);
-	expect_claims(20 * 256, 20 * 256);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * (20 * 256 + 1));
-	reopen_clean();
+	test_set_size(ino, 20 * MIB + 1);
+	test_expect_claims(20 * 256, 20 * 256);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * (20 * 256 + 1));
+	test_reopen_clean();
 	ino = test_walk(FS, "f");
 	test_expect(FS, ino, 1, 0, 4096);
-	set_size(ino, 0);
-	expect_claims(0, 0);
-	ck_assert_uint_eq(attr_of(ino).blocks, 0);
-	reopen_clean();
+	test_set_size(ino, 0);
+	test_expect_claims(0, 0);
+	ck_assert_uint_eq(test_attr(ino).blocks, 0);
+	test_reopen_clean();
 }
 END_TEST
 
@@ -399,15 +396,15 @@ START_TEST(truncation_to_the_same_size_gives_back_what_lies_behind)
 	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
 
 	test_write(FS, ino, 1, 0, 10000);
-	allocate(ino, KEEP, 0, 5 * MIB);
+	test_allocate(ino, KEEP, 0, 5 * MIB);
 	test_write(FS, ino, 1, 10000, 5000);
-	set_size(ino, 15000);
-	expect_claims(4, 0); /* under what is just written */
+	test_set_size(ino, 15000);
+	test_expect_claims(4, 0); /* under what is just written */
 	ck_ok(fs_sync(FS));
-	expect_claims(0, 0);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 4);
+	test_expect_claims(0, 0);
+	ck_assert_uint_eq(test_attr(ino).blocks, 8 * 4);
 	test_expect(FS, ino, 1, 0, 15000);
-	reopen_clean();
+	test_reopen_clean();
 	test_expect(FS, test_walk(FS, "f"), 1, 0, 15000);
 }
 END_TEST
@@ -421,7 +418,7 @@ START_TEST(removal_gives_claims_back)
 		for (unsigned way = 0; way < 6; way++) {
 			uint64_t ino = test_file(FS, FS_ROOT_INO, "f"), other;
 
-			allocate(ino, KEEP, 0, sizes[i]);
+			test_allocate(ino, KEEP, 0, sizes[i]);
 			test_write(FS, ino, 1, 8192, 8192); /* pending over claims */
 			if (way % 3 == 0)
 				fs_forget(FS, ino, 1);
@@ -433,14 +430,14 @@ START_TEST(removal_gives_claims_back)
 			}
 			ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name("f")));
 			if (way >= 3)
-				recover_clean();
+				test_recover_clean();
 			else if (way > 0)
 				fs_forget(FS, ino, 1);
-			expect_claims(0, 0);
+			test_expect_claims(0, 0);
 		}
 	}
-	reopen_clean();
-	expect_claims(0, 0);
+	test_reopen_clean();
+	test_expect_claims(0, 0);
 }
 END_TEST
 
@@ -450,324 +447,16 @@ START_TEST(unlinked_file_can_be_allocated)
 
 	test_write(FS, ino, 1, 0, 700);
 	ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name("f")));
-	allocate(ino, 0, 0, 3 * MIB);
+	test_allocate(ino, 0, 0, 3 * MIB);
 	test_write(FS, ino, 2, MIB, MIB);
 	ck_ok(fs_sync(FS));
-	allocate(ino, PUNCH, MIB + 100, 5000);
+	test_allocate(ino, PUNCH, MIB + 100, 5000);
 	test_expect(FS, ino, 1, 0, 700);
 	test_expect(FS, ino, 2, MIB + 5100, MIB - 5100);
-	expect_zeros(ino, MIB + 100, 5000);
+	test_expect_zeros(ino, MIB + 100, 5000);
 	fs_forget(FS, ino, 1);
-	expect_claims(0, 0);
-	reopen_clean();
-}
-END_TEST
-
-/* ---- punching and zeroing --------------------------------------------------------------- */
-
-enum { CLEAN = 1, DIRTY = 2, HALF = 4 };
-
-/* A file of all that there is: inline or blocks, holes, claims, pending and recorded. */
-static uint64_t make_mixed(size_t bytes, unsigned state, uint8_t *model)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-	test_fill(model, 1, 0, bytes);
-	test_write(FS, ino, 1, 0, bytes);
-	if (state & CLEAN)
-		ck_ok(flush_all(FS));
-	if ((state & HALF) && bytes > 100000) {
-		allocate(ino, PUNCH, 20000, 30000);
-		memset(model + 20000, 0, 30000);
-		allocate(ino, KEEP, 35000, 15000);
-	}
-	if ((state & DIRTY) && bytes > 100000) {
-		test_write(FS, ino, 2, 40000, 50000);
-		test_fill(model + 40000, 2, 40000, 50000);
-	}
-	return ino;
-}
-
-static void try_range(size_t bytes, unsigned state, int mode, uint64_t from, uint64_t to)
-{
-	uint8_t *model = calloc(1, bytes + to), *got = malloc(bytes + to);
-	uint64_t ino = make_mixed(bytes, state, model), size = bytes, blocks;
-
-	allocate(ino, mode, from, to - from);
-	if (!(mode & KEEP))
-		size = max_of(size, to);
-	if (from < size)
-		memset(model + from, 0, min_of(to, size) - from);
-	for (int again = 0; again < 2; again++) {
-		ck_assert_uint_eq(attr_of(ino).size, size);
-		ck_assert_uint_eq(test_read(FS, ino, 0, got, size + 10), size);
-		for (uint64_t i = 0; i < size; i++)
-			if (got[i] != model[i])
-				ck_abort_msg("%zu bytes, state %u, mode %d from %llu to %llu: byte %llu",
-				    bytes, state, mode, (unsigned long long)from,
-				    (unsigned long long)to, (unsigned long long)i);
-		blocks = attr_of(ino).blocks;
-		ck_ok(flush_all(FS));
-		if (bytes > 3072)
-			ck_assert_uint_eq(attr_of(ino).blocks, blocks);
-	}
-	ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name("f")));
-	fs_forget(FS, ino, 1);
-	expect_claims(0, 0);
-	free(model);
-	free(got);
-}
-
-static void try_ranges(int mode)
-{
-	static const size_t sizes[] = {0, 2000, 5000, 120000, 1400000};
-	static const uint64_t edges[] = {0, 1, 1000, 4096, 4097, 39000, 61440, 120000, 524288,
-	    524289, 1048576, 1400000, 1500001};
-
-	for (size_t s = 0; s < ARRAY_COUNT(sizes); s++)
-		for (unsigned state = 0; state < 8; state++)
-			for (size_t a = 0; a < ARRAY_COUNT(edges); a++)
-				for (size_t b = a + 1; b < ARRAY_COUNT(edges); b += 1 + (a + b) % 3)
-					try_range(sizes[s], state, mode, edges[a], edges[b]);
-	reopen_clean();
-	expect_claims(0, 0);
-}
-
-START_TEST(punched_ranges_read_as_zeros)
-{
-	try_ranges(PUNCH);
-}
-END_TEST
-
-START_TEST(zeroed_ranges_read_as_zeros)
-{
-	try_ranges(ZERO);
-}
-END_TEST
-
-START_TEST(zeroed_ranges_keep_the_size_if_asked)
-{
-	try_ranges(ZERO | KEEP);
-}
-END_TEST
-
-START_TEST(punching_frees_blocks_and_claims)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f"), used = used_blocks();
-
-	test_write(FS, ino, 1, 0, 10 * MIB);
-	allocate(ino, KEEP, 10 * MIB, 30 * MIB);
-	ck_ok(fs_sync(FS));
-	ck_assert_uint_eq(used_blocks(), used + 2560);
-	expect_claims(30 * 256, 30 * 256);
-	allocate(ino, PUNCH, MIB + 1, 34 * MIB); /* more than one transaction's spans */
-	ck_ok(fs_sync(FS));
-	ck_assert_uint_eq(used_blocks(), used + 257);
-	expect_claims(5 * 256, 5 * 256);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * (257 + 5 * 256));
-	ck_assert_uint_eq(attr_of(ino).size, 10 * MIB);
-	reopen_clean();
-	ino = test_walk(FS, "f");
-	test_expect(FS, ino, 1, 0, MIB + 1);
-	expect_zeros(ino, MIB + 1, 9 * MIB - 1);
-	allocate(ino, PUNCH, 0, FS_FILE_MAX);
-	ck_ok(fs_sync(FS));
-	ck_assert_uint_eq(used_blocks(), used);
-	ck_assert_uint_eq(attr_of(ino).blocks, 0);
-	expect_claims(0, 0);
-	reopen_clean();
-}
-END_TEST
-
-START_TEST(zeroing_frees_blocks_and_claims_them)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f"), used = used_blocks();
-
-	test_write(FS, ino, 1, 0, 3 * MIB);
-	ck_ok(fs_sync(FS));
-	allocate(ino, ZERO, MIB, 3 * MIB);
-	ck_ok(fs_sync(FS));
-	ck_assert_uint_eq(used_blocks(), used + 256);
-	ck_assert_uint_eq(attr_of(ino).blocks, 8 * 1024);
-	ck_assert_uint_eq(FS->reserve.recorded, 768);
-	ck_assert_uint_eq(attr_of(ino).size, 4 * MIB);
-	test_write(FS, ino, 2, 2 * MIB, 4096);
-	test_expect(FS, ino, 2, 2 * MIB, 4096);
-	reopen_clean();
-	expect_claims(767, 767);
-	ino = test_walk(FS, "f");
-	test_expect(FS, ino, 1, 0, MIB);
-	test_expect(FS, ino, 2, 2 * MIB, 4096);
-	expect_zeros(ino, MIB, MIB);
-}
-END_TEST
-
-/* The end of a cut block is not zeros on the volume until it is written anew. */
-START_TEST(cut_blocks_may_be_punched_zeroed_and_allocated)
-{
-	static const int modes[] = {PUNCH, ZERO, ZERO | KEEP, 0, KEEP};
-
-	for (unsigned way = 0; way < 4 * ARRAY_COUNT(modes); way++) {
-		int mode = modes[way / 4];
-		uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-		test_write(FS, ino, 1, 0, 20000);
-		ck_ok(fs_sync(FS));
-		set_size(ino, 9000);
-		if (way & 1) {
-			/* The cut is durable, what belongs behind it is not. */
-			ck_ok(store_sync(FS->store, store_end_lsn(FS->store), JOURNAL_SYNC));
-			test_volume_recover(&test_volume);
-			ino = test_walk(FS, "f");
-			ck_assert_uint_eq(attr_of(ino).size, 9000);
-		}
-		allocate(ino, mode, way & 2 ? 8192 : 8200, 10000);
-		set_size(ino, 30000);
-		if (mode == PUNCH && (way & 2))
-			ck_assert_uint_eq(attr_of(ino).blocks, 8 * 2);
-		test_expect(FS, ino, 1, 0, 8192);
-		expect_zeros(ino, 9000, 21000);
-		if (mode != PUNCH && !(mode & ZERO))
-			test_expect(FS, ino, 1, 8192, 808);
-		ck_ok(fs_sync(FS));
-		ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name("f")));
-		fs_forget(FS, ino, 1);
-	}
-	reopen_clean();
-}
-END_TEST
-
-static uint64_t commits(void)
-{
-	struct store_counters counters;
-
-	store_counters(FS->store, &counters);
-	return counters.commits;
-}
-
-START_TEST(terabytes_of_nothing_are_punched_at_once)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f"), before;
-
-	test_write(FS, ino, 1, 7ull << 40, 5000);
-	test_write(FS, ino, 1, 100, 5000);
-	ck_ok(fs_sync(FS));
-	before = commits();
-	allocate(ino, PUNCH, 0, FS_FILE_MAX);
-	ck_assert_uint_le(commits() - before, 2);
-	ck_assert_uint_eq(attr_of(ino).blocks, 0);
-	before = commits();
-	allocate(ino, PUNCH, 1, FS_FILE_MAX - 1);
-	ck_assert_uint_le(commits() - before, 2);
-	reopen_clean();
-}
-END_TEST
-
-/* ---- seeking --------------------------------------------------------------------------------- */
-
-static void expect_seek(uint64_t ino, uint64_t offset, int whence, int64_t wanted)
-{
-	uint64_t found = 0;
-	int err = fs_seek(FS, ino, offset, whence, &found);
-
-	if (err < 0 ? err != wanted : (int64_t)found != wanted)
-		ck_abort_msg("%s from %llu: %lld instead of %lld",
-		    whence == SEEK_DATA ? "data" : "hole", (unsigned long long)offset,
-		    (long long)(err < 0 ? err : (int64_t)found), (long long)wanted);
-}
-
-/* Data at [MIB + 4096, 3 MIB), claims before and behind it. */
-static void expect_island(uint64_t ino)
-{
-	expect_seek(ino, 0, SEEK_HOLE, 0);
-	expect_seek(ino, 0, SEEK_DATA, MIB + 4096);
-	expect_seek(ino, MIB + 4095, SEEK_HOLE, MIB + 4095);
-	expect_seek(ino, MIB + 5000, SEEK_DATA, MIB + 5000);
-	expect_seek(ino, MIB + 5000, SEEK_HOLE, 3 * MIB);
-	expect_seek(ino, 3 * MIB - 1, SEEK_HOLE, 3 * MIB);
-	expect_seek(ino, 3 * MIB, SEEK_DATA, -ENXIO);
-	expect_seek(ino, 3 * MIB + 1, SEEK_HOLE, 3 * MIB + 1);
-	expect_seek(ino, 4 * MIB - 1, SEEK_HOLE, 4 * MIB - 1);
-	expect_seek(ino, 4 * MIB, SEEK_HOLE, -ENXIO);
-	expect_seek(ino, 4 * MIB, SEEK_DATA, -ENXIO);
-	expect_seek(ino, UINT64_MAX, SEEK_DATA, -ENXIO);
-}
-
-START_TEST(data_and_holes_are_found)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-	expect_seek(ino, 0, SEEK_DATA, -ENXIO);
-	expect_seek(ino, 0, SEEK_HOLE, -ENXIO);
-	set_size(ino, 4 * MIB);
-	expect_seek(ino, 0, SEEK_DATA, -ENXIO);
-	expect_seek(ino, 0, SEEK_HOLE, 0);
-	test_write(FS, ino, 1, MIB + 4096, 2 * MIB - 4096);
-	expect_island(ino);
-	ck_ok(fs_sync(FS));
-	expect_island(ino);
-	allocate(ino, KEEP, 0, 6 * MIB);
-	expect_island(ino);
-	reopen_clean();
-	ino = test_walk(FS, "f");
-	expect_island(ino);
-	allocate(ino, PUNCH, MIB + 8192, 4096);
-	expect_seek(ino, MIB + 4096, SEEK_HOLE, MIB + 8192);
-	expect_seek(ino, MIB + 8192, SEEK_DATA, MIB + 3 * 4096);
-	ck_assert_int_eq(fs_seek(FS, ino, 0, SEEK_SET, &(uint64_t){0}), -EINVAL);
-	ck_assert_int_eq(fs_seek(FS, FS_ROOT_INO, 0, SEEK_DATA, &(uint64_t){0}), -EINVAL);
-}
-END_TEST
-
-START_TEST(data_up_to_the_end_is_followed_by_a_hole)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-	test_write(FS, ino, 1, 0, 100);
-	expect_seek(ino, 0, SEEK_HOLE, 100);
-	expect_seek(ino, 99, SEEK_DATA, 99);
-	set_size(ino, 1ull << 40); /* inline data, and a hole behind it */
-	expect_seek(ino, 0, SEEK_HOLE, 4096);
-	expect_seek(ino, 5000, SEEK_DATA, -ENXIO);
-	expect_seek(ino, 5000, SEEK_HOLE, 5000);
-	set_size(ino, 100);
-	test_write(FS, ino, 1, 100, 700000);
-	expect_seek(ino, 0, SEEK_HOLE, 700100);
-	ck_ok(fs_sync(FS));
-	expect_seek(ino, 0, SEEK_HOLE, 700100);
-	expect_seek(ino, 700099, SEEK_DATA, 700099);
-}
-END_TEST
-
-START_TEST(terabytes_of_nothing_are_skipped)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-	test_write(FS, ino, 1, (7ull << 40) + 5000, 5000);
-	expect_seek(ino, 1, SEEK_DATA, (7ll << 40) + 4096);
-	ck_ok(fs_sync(FS));
-	expect_seek(ino, 1, SEEK_DATA, (7ll << 40) + 4096);
-	test_volume_reopen(&test_volume);
-	ino = test_walk(FS, "f");
-	expect_seek(ino, 1, SEEK_DATA, (7ll << 40) + 4096);
-	expect_seek(ino, (7ull << 40) + 4096, SEEK_HOLE, (7ll << 40) + 10000);
-}
-END_TEST
-
-/* More spans without data than are looked at in one go. */
-START_TEST(long_allocations_are_passed_in_steps)
-{
-	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
-
-	for (uint64_t span = 0; span < 3000; span++)
-		allocate(ino, 0, span * SPAN, 1);
-	test_write(FS, ino, 1, 2500 * (uint64_t)SPAN, 10);
-	expect_seek(ino, 0, SEEK_DATA, 2500ll * SPAN);
-	expect_seek(ino, 2500ull * SPAN + 1, SEEK_HOLE, 2500ll * SPAN + 4096);
-	ck_ok(fs_sync(FS));
-	test_volume_reopen(&test_volume);
-	ino = test_walk(FS, "f");
-	expect_seek(ino, 0, SEEK_DATA, 2500ll * SPAN);
+	test_expect_claims(0, 0);
+	test_reopen_clean();
 }
 END_TEST
 
@@ -829,10 +518,10 @@ START_TEST(threads_leave_the_counts_right)
 		ck_ok(pthread_join(threads[i], NULL));
 	ck_ok(fs_sync(FS));
 	ck_assert_uint_eq(FS->reserve.recorded, FS->reserve.open);
-	recover_clean();
+	test_recover_clean();
 	ck_ok(fs_unlink(FS, FS_ROOT_INO, test_name("f")));
-	expect_claims(0, 0);
-	reopen_clean();
+	test_expect_claims(0, 0);
+	test_reopen_clean();
 }
 END_TEST
 
@@ -856,17 +545,6 @@ TCase *test_fs_allocation(void)
 	tcase_add_test(tests, truncation_to_the_same_size_gives_back_what_lies_behind);
 	tcase_add_test(tests, removal_gives_claims_back);
 	tcase_add_test(tests, unlinked_file_can_be_allocated);
-	tcase_add_test(tests, punched_ranges_read_as_zeros);
-	tcase_add_test(tests, zeroed_ranges_read_as_zeros);
-	tcase_add_test(tests, zeroed_ranges_keep_the_size_if_asked);
-	tcase_add_test(tests, punching_frees_blocks_and_claims);
-	tcase_add_test(tests, zeroing_frees_blocks_and_claims_them);
-	tcase_add_test(tests, cut_blocks_may_be_punched_zeroed_and_allocated);
-	tcase_add_test(tests, terabytes_of_nothing_are_punched_at_once);
-	tcase_add_test(tests, data_and_holes_are_found);
-	tcase_add_test(tests, data_up_to_the_end_is_followed_by_a_hole);
-	tcase_add_test(tests, terabytes_of_nothing_are_skipped);
-	tcase_add_test(tests, long_allocations_are_passed_in_steps);
 	tcase_add_test(tests, threads_leave_the_counts_right);
 	return tests;
 }
