@@ -18,7 +18,7 @@
 
 #include "tests/support/support.h"
 
-static char directory[64], path[96];
+static char directory[256], path[300];
 
 static void setup(void)
 {
