@@ -96,7 +96,19 @@ static bool is_whole(const struct reserve *reserve)
 	    reserve->data_held == data_wanted(reserve);
 }
 
-/* As much as there is.  The tree's base comes first, then data, then its share. */
+static void raise_data_locked(struct fs *fs)
+{
+	struct reserve *reserve = &fs->reserve;
+
+	reserve->data_held += space_reserve_most(fs->space, SPACE_DATA,
+	    data_wanted(reserve) - reserve->data_held);
+}
+
+/*
+ * As much as there is.  The tree's base comes first, then data, then the tree's share; which
+ * it gives back when data has become short, as after a split that was paid from what is
+ * kept for the tree.
+ */
 static void raise_locked(struct fs *fs)
 {
 	struct reserve *reserve = &fs->reserve;
@@ -104,8 +116,12 @@ static void raise_locked(struct fs *fs)
 	if (reserve->tree_held < reserve->tree_base)
 		reserve->tree_held += space_reserve_most(fs->space, SPACE_TREE,
 		    reserve->tree_base - reserve->tree_held);
-	reserve->data_held += space_reserve_most(fs->space, SPACE_DATA,
-	    data_wanted(reserve) - reserve->data_held);
+	raise_data_locked(fs);
+	if (reserve->data_held < data_wanted(reserve) && reserve->tree_held > reserve->tree_base) {
+		space_unreserve(fs->space, SPACE_TREE, reserve->tree_held - reserve->tree_base);
+		reserve->tree_held = reserve->tree_base;
+		raise_data_locked(fs);
+	}
 	reserve->tree_held += space_reserve_most(fs->space, SPACE_TREE,
 	    tree_wanted(reserve) - reserve->tree_held);
 }
