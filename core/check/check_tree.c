@@ -293,7 +293,7 @@ static bool is_outside(const struct frame_level *level, unsigned lo, unsigned hi
 	return lo < level->lo || hi > level->hi;
 }
 
-static int collect_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_leaf *leaf)
+static int collect_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node *leaf)
 {
 	struct collector *collector = ctx;
 
@@ -446,11 +446,11 @@ static bool is_ascending(const struct bytes *last, const struct bytes *key)
 	return order < 0 || (order == 0 && last->count < key->count);
 }
 
-static int take_leaf(struct tree_walk *walk, uint64_t frame_id, const struct node_leaf *leaf)
+static int take_leaf(struct tree_walk *walk, uint64_t frame_id, const struct node *leaf)
 {
 	struct check *check = walk->check;
 	const struct bytes *key = &walk->path;
-	uint32_t value_bytes = from_le32(leaf->value_bytes);
+	struct leaf_parts parts = leaf_take_apart(leaf);
 	char text[PATH_TEXT];
 	int err;
 
@@ -463,7 +463,7 @@ static int take_leaf(struct tree_walk *walk, uint64_t frame_id, const struct nod
 	err = bytes_set(&walk->last, 0, key->at, key->count);
 	if (err || check->options.is_store_only || walk->is_internal)
 		return err;
-	return files_key(check, key->at, key->count, leaf->bytes + from_le16(leaf->rest_bytes), value_bytes);
+	return files_key(check, key->at, key->count, parts.value, parts.value_bytes);
 }
 
 static int step(struct tree_walk *walk)

@@ -84,13 +84,13 @@ static int push(struct frame_walk *walk, uint64_t id, const uint8_t *more, uint3
 	return 0;
 }
 
-static int see_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_leaf *leaf)
+static int see_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node *leaf)
 {
 	struct frame_walk *walk = ctx;
 	struct store_frame *frame = &walk->seen.frame;
 
 	frame->leaves++;
-	frame->version = max_of(frame->version, from_le64(leaf->seq));
+	frame->version = max_of(frame->version, leaf_take_apart(leaf).seq);
 	if (walk->leaf)
 		return 0;
 	walk->leaf = malloc(key_bytes + 1u);

@@ -104,11 +104,17 @@ static lsn_t log_single(struct store *store, const struct tree_single *single, l
 	return journal_append(store->journal, JOURNAL_BATCH, body, ARRAY_COUNT(body), ret_end);
 }
 
+/* More than is logged by all threads while one passes the gate. */
+#define VERSION_MARGIN (1ull << 40)
+
 /* 1: the key to be deleted is absent, nothing was logged. */
 static int pass_gate(struct store *store, struct tree_single *single, lsn_t *ret_end)
 {
 	unsigned ticket = gate_enter_shared(store->gate);
-	int err = tree_single_latch(&store->tree, single);
+	int err;
+
+	single->version_most = store_end_lsn(store) + VERSION_MARGIN;
+	err = tree_single_latch(&store->tree, single);
 
 	if (!err && single->kind == TREE_ERASE && single->path.result != IMAGE_FOUND) {
 		*ret_end = store_end_lsn(store);

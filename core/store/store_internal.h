@@ -109,7 +109,8 @@ enum record_op_type {
 	RECORD_ERASE_DROPPED = 7, /* key: le32 count: so many first leaves of the internal tree */
 };
 
-/* In a journal record's body: this, key, value, zeros to a multiple of 4. */
+/* In a journal record's body: this, key, value, zeros to a multiple of 8: where it
+ * stands is the version of what it puts, and short leaves want those. */
 struct record_op {
 	uint8_t type; /* 0: enum record_op_type */
 	uint8_t reserved[3]; /* 1 */
@@ -117,7 +118,7 @@ struct record_op {
 	le32 value_bytes; /* 8 */
 };
 _Static_assert(sizeof(struct record_op) == 12, "record_op changed size");
-#define RECORD_OP_ALIGN 4u
+#define RECORD_OP_ALIGN 8u
 
 #define BATCH_MOVES_MAX 8
 

@@ -27,58 +27,9 @@
 /* What copy_bytes() and match_bytes() may touch behind the end. */
 #define COPY_SLACK 32u
 
-typedef uint64_t __attribute__((may_alias)) node_word;
-
 static inline const void *node_place(const void *image, node_ref ref)
 {
 	return (const char *)image + (uint32_t)ref * NODE_UNIT;
-}
-
-/* ---- a node's first 8 bytes ------------------------------------------------------ */
-
-static inline uint64_t node_head(const void *node)
-{
-	return le64toh(__atomic_load_n((const node_word *)node, __ATOMIC_RELAXED));
-}
-
-static inline unsigned head_type(uint64_t head)
-{
-	return head & 0xff;
-}
-
-static inline bool head_is_inner(uint64_t head)
-{
-	return head_type(head) >= NODE_4 && head_type(head) <= NODE_256;
-}
-
-static inline uint32_t head_rest_bytes(uint64_t head) /* leaf */
-{
-	return (head >> 16) & 0xffff;
-}
-
-static inline uint32_t head_value_bytes(uint64_t head) /* leaf */
-{
-	return (uint32_t)(head >> 32);
-}
-
-static inline unsigned head_count(uint64_t head) /* inner */
-{
-	return (head >> 16) & 0xffff;
-}
-
-static inline uint32_t head_prefix_bytes(uint64_t head) /* inner */
-{
-	return (head >> 32) & 0xffff;
-}
-
-static inline node_ref head_terminal(uint64_t head) /* inner */
-{
-	return (node_ref)(head >> 48);
-}
-
-static inline unsigned head_hi(uint64_t head) /* crossing */
-{
-	return (head >> 16) & 0xff;
 }
 
 /* Where an inner node's prefix begins. */

@@ -24,7 +24,7 @@ uint32_t image_put_room(uint32_t key_bytes, uint32_t value_bytes)
 	/* The leaf; a node4 with a prefix above it, or the node it goes into grown to
 	 * the next shape; rounding.  The bytes of that node's prefix and of the leaf's
 	 * rest are different parts of the key. */
-	return node_leaf_bytes(key_bytes, value_bytes) + (uint32_t)sizeof(struct node_256) +
+	return leaf_bytes_most(key_bytes, value_bytes) + (uint32_t)sizeof(struct node_256) +
 	       2 * NODE_UNIT + IMAGE_SLACK;
 }
 
@@ -53,27 +53,15 @@ static void add_child(void *image, node_ref node, node_ref parent, uint8_t paren
 		relink(image, parent, parent_byte, grown);
 }
 
-static bool replace_in_place(void *image, node_ref ref, const void *value,
-    uint32_t value_bytes, uint64_t seq)
-{
-	struct node_leaf *leaf = (void *)node_at_mutable(image, ref);
-
-	if (from_le32(leaf->value_bytes) != value_bytes)
-		return false;
-	memcpy(leaf->bytes + from_le16(leaf->rest_bytes), value, value_bytes);
-	leaf->seq = to_le64(seq);
-	return true;
-}
-
 static void replace_leaf(void *image, const struct image_path *path, const uint8_t *key,
     uint32_t key_bytes, const void *value, uint32_t value_bytes, uint64_t seq)
 {
 	uint32_t rest_bytes;
 	node_ref leaf;
 
-	if (replace_in_place(image, path->leaf, value, value_bytes, seq))
+	if (image_set_value(image, path->leaf, value, value_bytes, seq))
 		return;
-	rest_bytes = from_le16(((struct node_leaf *)node_at(image, path->leaf))->rest_bytes);
+	rest_bytes = head_rest_bytes(node_head(node_at(image, path->leaf)));
 	leaf = image_new_leaf(image, key + key_bytes - rest_bytes, rest_bytes, value, value_bytes, seq);
 	ASSERT(leaf);
 	if (path->depth == key_bytes)
@@ -81,19 +69,6 @@ static void replace_leaf(void *image, const struct image_path *path, const uint8
 	else
 		inner_set(image, path->node, key[path->depth], key[path->depth], leaf);
 	image_free(image, path->leaf);
-}
-
-/* Takes the first @bytes off a leaf's rest. */
-static void leaf_cut_rest(void *image, node_ref ref, uint32_t bytes)
-{
-	struct node_leaf *leaf = (void *)node_at_mutable(image, ref);
-	uint32_t rest_bytes = from_le16(leaf->rest_bytes);
-	uint32_t value_bytes = from_le32(leaf->value_bytes);
-
-	memmove(leaf->bytes, leaf->bytes + bytes, rest_bytes - bytes + value_bytes);
-	leaf->rest_bytes = to_le16((uint16_t)(rest_bytes - bytes));
-	image_trim(image, ref, node_leaf_bytes(rest_bytes, value_bytes),
-	    node_leaf_bytes(rest_bytes - bytes, value_bytes));
 }
 
 /* Takes the first @bytes off an inner node's prefix. */
@@ -161,14 +136,15 @@ static void fork_leaf(void *image, const struct image_path *path, const uint8_t 
 	node_ref new = new_child(image, child, key, key_bytes, fork_depth + 1);
 	node_ref fork = fork_node(image, key + path->depth + 1, path->matched, key, key_bytes,
 	    fork_depth, new);
-	struct node_leaf *old = (void *)node_at_mutable(image, path->leaf);
-	uint8_t byte = old->bytes[path->matched];
+	struct leaf_parts old = leaf_take_apart(node_at(image, path->leaf));
+	uint8_t byte;
 
-	if (path->matched == from_le16(old->rest_bytes)) {
-		leaf_cut_rest(image, path->leaf, path->matched);
+	if (path->matched == old.rest_bytes) {
+		image_cut_rest(image, path->leaf, path->matched);
 		inner_at(image, fork)->terminal = to_le16(path->leaf);
 	} else {
-		leaf_cut_rest(image, path->leaf, path->matched + 1);
+		byte = old.rest[path->matched];
+		image_cut_rest(image, path->leaf, path->matched + 1);
 		inner_add(image, fork, byte, byte, path->leaf);
 	}
 	inner_set(image, path->node, key[path->depth], key[path->depth], fork);
@@ -273,7 +249,8 @@ static void collapse(void *image, const struct image_path *path, uint32_t keep_b
 		child = entry.ref;
 		joined[prefix_bytes++] = (uint8_t)entry.lo;
 	}
-	if (image_room(image) < prefix_bytes + node_bytes(node_at(image, child)) + NODE_UNIT +
+	/* A leaf may need the long form then. */
+	if (image_room(image) < prefix_bytes + node_bytes(node_at(image, child)) + 2 * NODE_UNIT +
 				    IMAGE_SLACK + keep_bytes)
 		return;
 	copy = image_copy_node(image, image, child, joined, prefix_bytes, 0);

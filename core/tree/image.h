@@ -143,9 +143,10 @@ bool image_compact(void *image, const void *source);
 
 /*
  * Bytes of the subtree at each reference: @ret_sizes[ref], for an image that
- * image_compact() made (children lie behind their parents).  @ret_sizes has place for
- * IMAGE_SIZES_BYTES.
+ * image_compact() made (children lie behind their parents), and whether there is a
+ * crossing.  @ret_sizes has place for IMAGE_SIZES_BYTES.
  */
+#define SUBTREE_HAS_CROSSING (1u << 31)
 void image_sizes(const void *image, uint32_t *ret_sizes);
 
 /* Frees a subtree; @scratch_refs has place for one reference a node. */

@@ -16,23 +16,20 @@
 
 #include "base/assert.h"
 
-static node_ref copy_leaf(void *image, const struct node_leaf *leaf, const uint8_t *add,
-    uint32_t add_bytes, uint32_t skip)
+/* The copy takes the form that fits it. */
+static node_ref copy_leaf(void *image, const void *leaf, const uint8_t *add, uint32_t add_bytes, uint32_t skip)
 {
-	uint32_t kept = from_le16(leaf->rest_bytes) - skip;
-	uint32_t value_bytes = from_le32(leaf->value_bytes);
-	uint32_t bytes = node_leaf_bytes(add_bytes + kept, value_bytes);
-	node_ref ref = image_alloc(image, bytes);
-	struct node_leaf *copy = (void *)((char *)image + (uint32_t)ref * NODE_UNIT);
+	struct leaf_parts parts = leaf_take_apart(leaf);
+	uint32_t kept = parts.rest_bytes - skip;
+	node_ref ref = image_new_leaf(image, NULL, add_bytes + kept, NULL, parts.value_bytes, parts.seq);
+	uint8_t *copy = (uint8_t *)image + (uint32_t)ref * NODE_UNIT, *to;
 
 	if (!ref)
 		return 0;
-	memset((char *)copy + bytes - NODE_UNIT, 0, NODE_UNIT);
-	*copy = *leaf;
-	copy->rest_bytes = to_le16((uint16_t)(add_bytes + kept));
+	to = (uint8_t *)leaf_bytes(copy, node_head(copy));
 	if (add_bytes)
-		memcpy(copy->bytes, add, add_bytes);
-	memcpy(copy->bytes + add_bytes, leaf->bytes + skip, kept + value_bytes);
+		memcpy(to, add, add_bytes);
+	memcpy(to + add_bytes, parts.rest + skip, kept + parts.value_bytes);
 	return ref;
 }
 
@@ -69,12 +66,11 @@ node_ref image_copy_node(void *image, const void *source, node_ref from, const u
 			return 0;
 		return image_new_crossing(image, crossing->lo, crossing->hi, from_le64(crossing->frame_id));
 	}
-	have = from_le16(node->type == NODE_LEAF ? ((const struct node_leaf *)node)->rest_bytes :
-						   ((const struct node_inner *)node)->prefix_bytes);
+	have = node_is_leaf(node) ? head_rest_bytes(node_head(node)) : head_prefix_bytes(node_head(node));
 	if (skip > have || have - skip + add_bytes > NODE_REST_MAX)
 		return 0;
-	if (node->type == NODE_LEAF)
-		ref = copy_leaf(image, (const void *)node, add, add_bytes, skip);
+	if (node_is_leaf(node))
+		ref = copy_leaf(image, node, add, add_bytes, skip);
 	else
 		ref = copy_inner(image, (const void *)node, add, add_bytes, skip);
 	return ref;
@@ -206,12 +202,19 @@ void image_sizes(const void *image, uint32_t *ret_sizes)
 		struct node_entry entry;
 
 		ret_sizes[ref] = node_bytes(node);
+		if (node->type == NODE_CROSSING)
+			ret_sizes[ref] |= SUBTREE_HAS_CROSSING;
 		if (!node_is_inner(node))
 			continue;
 		if (from_le16(inner->terminal))
 			ret_sizes[ref] += ret_sizes[from_le16(inner->terminal)];
-		for (unsigned from = 0; inner_next(image, inner, from, &entry); from = entry.hi + 1)
-			ret_sizes[ref] += ret_sizes[entry.ref];
+		for (unsigned from = 0; inner_next(image, inner, from, &entry); from = entry.hi + 1) {
+			uint32_t below = ret_sizes[entry.ref];
+
+			/* The flag is no number: to be set, not added. */
+			ret_sizes[ref] += below & ~SUBTREE_HAS_CROSSING;
+			ret_sizes[ref] |= below & SUBTREE_HAS_CROSSING;
+		}
 	}
 }
 

@@ -42,16 +42,16 @@ struct search {
 	uint64_t version;
 };
 
-static void take_candidate(struct search *search, const struct node_leaf *leaf, uint32_t key_bytes)
+static void take_candidate(struct search *search, const struct node *node, uint32_t key_bytes)
 {
-	uint32_t bytes = from_le32(leaf->value_bytes);
+	struct leaf_parts leaf = leaf_take_apart(node);
 
 	search->is_found = true;
 	search->found_bytes = key_bytes;
-	search->value_bytes = bytes;
-	search->version = from_le64(leaf->seq);
-	if (bytes <= search->capacity && bytes)
-		memcpy(search->value, leaf->bytes + from_le16(leaf->rest_bytes), bytes);
+	search->value_bytes = leaf.value_bytes;
+	search->version = leaf.seq;
+	if (leaf.value_bytes <= search->capacity && leaf.value_bytes)
+		memcpy(search->value, leaf.value, leaf.value_bytes);
 }
 
 /*
@@ -62,16 +62,17 @@ static int look_into(struct search *search, const void *image, uint32_t *depth,
     const struct node_crossing **ret_crossing)
 {
 	node_ref ref = from_le16(image_header_const(image)->root);
-	const struct node_leaf *best = NULL;
+	const struct node *best = NULL;
 	uint32_t best_bytes = 0;
 
 	*ret_crossing = NULL;
 	for (;;) {
 		const struct node *node = node_at(image, ref);
 		const struct node_inner *inner = (const void *)node;
-		const struct node_leaf *leaf = (const void *)node;
-		bool is_leaf = node && node->type == NODE_LEAF;
+		bool is_leaf = node && node_is_leaf(node);
+		const struct node *leaf = node;
 		uint32_t bytes, rest = search->key_bytes - *depth;
+		uint64_t head;
 
 		if (!node)
 			return -EUCLEAN;
@@ -80,14 +81,15 @@ static int look_into(struct search *search, const void *image, uint32_t *depth,
 			*depth -= 1; /* the child branches on the same byte */
 			break;
 		}
-		bytes = from_le16(is_leaf ? leaf->rest_bytes : inner->prefix_bytes);
-		if (bytes > rest || memcmp(is_leaf ? leaf->bytes : inner_prefix(inner),
+		head = node_head(node);
+		bytes = is_leaf ? head_rest_bytes(head) : head_prefix_bytes(head);
+		if (bytes > rest || memcmp(is_leaf ? leaf_bytes(leaf, head) : inner_prefix(inner),
 					search->key + *depth, bytes) != 0)
 			break;
 		*depth += bytes;
 		if (!is_leaf)
-			leaf = (const void *)node_at(image, from_le16(inner->terminal));
-		if (leaf ? leaf->type != NODE_LEAF : from_le16(inner->terminal))
+			leaf = node_at(image, from_le16(inner->terminal));
+		if (leaf ? !node_is_leaf(leaf) : from_le16(inner->terminal))
 			return -EUCLEAN;
 		if (leaf) {
 			best = leaf;

@@ -117,9 +117,9 @@ static uint32_t top_prefix_bytes(const struct tree_move *move)
 {
 	const struct node *top = node_at(move->cutting, cutting_top(move->cutting));
 
-	if (top->type == NODE_LEAF)
-		return from_le16(((const struct node_leaf *)top)->rest_bytes);
-	return from_le16(((const struct node_inner *)top)->prefix_bytes);
+	if (node_is_leaf(top))
+		return head_rest_bytes(node_head(top));
+	return head_prefix_bytes(node_head(top));
 }
 
 /* Does one of the two begin with the other? */

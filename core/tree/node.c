@@ -258,25 +258,75 @@ void image_trim(void *image, node_ref ref, uint32_t old_bytes, uint32_t new_byte
 	give_back(image, (uint32_t)ref * NODE_UNIT + new_bytes, old_bytes - new_bytes);
 }
 
+static void leaf_write_head(void *at, bool is_short, uint32_t rest_bytes, uint32_t value_bytes, uint64_t seq)
+{
+	struct node_short_leaf *leaf = at;
+
+	if (is_short)
+		leaf->head = to_le64(short_leaf_head(rest_bytes, value_bytes, seq));
+	else
+		*(struct node_leaf *)at = (struct node_leaf){
+		    .type = NODE_LEAF,
+		    .rest_bytes = to_le16((uint16_t)rest_bytes),
+		    .value_bytes = to_le32(value_bytes),
+		    .seq = to_le64(seq),
+		};
+}
+
 node_ref image_new_leaf(void *image, const void *rest, uint32_t rest_bytes,
     const void *value, uint32_t value_bytes, uint64_t seq)
 {
-	uint32_t bytes = node_leaf_bytes(rest_bytes, value_bytes);
+	bool is_short = leaf_can_be_short(rest_bytes, value_bytes, seq);
+	uint32_t bytes = leaf_node_bytes(is_short, rest_bytes, value_bytes);
 	node_ref ref = image_alloc(image, bytes);
-	struct node_leaf *leaf = mutable_at(image, ref);
+	uint8_t *leaf = mutable_at(image, ref), *to;
 
 	if (!ref)
 		return 0;
-	leaf->type = NODE_LEAF;
-	leaf->reserved = 0;
-	leaf->rest_bytes = to_le16((uint16_t)rest_bytes);
-	leaf->value_bytes = to_le32(value_bytes);
-	leaf->seq = to_le64(seq);
-	memcpy(leaf->bytes, rest, rest_bytes);
-	memcpy(leaf->bytes + rest_bytes, value, value_bytes);
-	memset(leaf->bytes + rest_bytes + value_bytes, 0,
-	    bytes - sizeof(*leaf) - rest_bytes - value_bytes);
+	memset(leaf + bytes - NODE_UNIT, 0, NODE_UNIT);
+	leaf_write_head(leaf, is_short, rest_bytes, value_bytes, seq);
+	to = (uint8_t *)leaf_bytes(leaf, node_head(leaf));
+	if (rest)
+		memcpy(to, rest, rest_bytes);
+	if (value)
+		memcpy(to + rest_bytes, value, value_bytes);
 	return ref;
+}
+
+bool image_can_set_value(const void *image, node_ref ref, uint32_t value_bytes, uint64_t seq_most)
+{
+	uint64_t head = node_head((const char *)image + (uint32_t)ref * NODE_UNIT);
+
+	return head_value_bytes(head) == value_bytes &&
+	       (!head_is_short_leaf(head) || seq_most < SHORT_LEAF_SEQ_END);
+}
+
+bool image_set_value(void *image, node_ref ref, const void *value, uint32_t value_bytes, uint64_t seq)
+{
+	void *leaf = mutable_at(image, ref);
+	struct leaf_parts parts = leaf_take_apart(leaf);
+	bool is_short = head_is_short_leaf(node_head(leaf));
+
+	if (parts.value_bytes != value_bytes ||
+	    (is_short && !leaf_can_be_short(parts.rest_bytes, value_bytes, seq)))
+		return false;
+	memcpy((uint8_t *)parts.value, value, value_bytes);
+	leaf_write_head(leaf, is_short, parts.rest_bytes, value_bytes, seq);
+	return true;
+}
+
+void image_cut_rest(void *image, node_ref ref, uint32_t bytes)
+{
+	uint8_t *leaf = mutable_at(image, ref);
+	struct leaf_parts parts = leaf_take_apart(leaf);
+	uint32_t kept = parts.rest_bytes - bytes;
+	bool is_short = leaf_can_be_short(kept, parts.value_bytes, parts.seq);
+	uint32_t old_bytes = node_bytes((const void *)leaf);
+	uint8_t *to = leaf + (is_short ? sizeof(struct node_short_leaf) : sizeof(struct node_leaf));
+
+	memmove(to, parts.rest + bytes, kept + parts.value_bytes);
+	leaf_write_head(leaf, is_short, kept, parts.value_bytes, parts.seq);
+	image_trim(image, ref, old_bytes, leaf_node_bytes(is_short, kept, parts.value_bytes));
 }
 
 node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id)

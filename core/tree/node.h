@@ -50,22 +50,31 @@ static inline uint32_t inner_bytes(unsigned type, uint32_t prefix_bytes)
 	return (uint32_t)round_up(inner_base_bytes(type) + prefix_bytes, NODE_UNIT);
 }
 
-static inline uint32_t node_leaf_bytes(uint32_t rest_bytes, uint32_t value_bytes)
+static inline uint32_t leaf_node_bytes(bool is_short, uint32_t rest_bytes, uint32_t value_bytes)
 {
-	return (uint32_t)round_up(sizeof(struct node_leaf) + rest_bytes + value_bytes, NODE_UNIT);
+	uint32_t base = is_short ? sizeof(struct node_short_leaf) : sizeof(struct node_leaf);
+
+	return (uint32_t)round_up(base + rest_bytes + value_bytes, NODE_UNIT);
+}
+
+/* Of a leaf in either form. */
+static inline uint32_t leaf_bytes_most(uint32_t rest_bytes, uint32_t value_bytes)
+{
+	return leaf_node_bytes(false, rest_bytes, value_bytes);
+}
+
+static inline bool node_is_leaf(const struct node *node)
+{
+	return head_is_leaf(node->type);
 }
 
 /* Bytes a node takes, a multiple of 8; 0 if its type is none. */
 static inline uint32_t node_bytes(const struct node *node)
 {
-	const struct node_leaf *leaf = (const void *)node;
 	const struct node_inner *inner = (const void *)node;
+	uint64_t head;
 
 	switch (node->type) {
-	case NODE_LEAF:
-		if (from_le32(leaf->value_bytes) > FRAME_BYTES)
-			return 0;
-		return node_leaf_bytes(from_le16(leaf->rest_bytes), from_le32(leaf->value_bytes));
 	case NODE_CROSSING:
 		return sizeof(struct node_crossing);
 	case NODE_4:
@@ -74,7 +83,10 @@ static inline uint32_t node_bytes(const struct node *node)
 	case NODE_256:
 		return inner_bytes(node->type, from_le16(inner->prefix_bytes));
 	default:
-		return 0;
+		head = node_head(node);
+		if (!head_is_leaf(head) || head_value_bytes(head) > FRAME_BYTES)
+			return 0;
+		return leaf_node_bytes(head_is_short_leaf(head), head_rest_bytes(head), head_value_bytes(head));
 	}
 }
 
@@ -85,7 +97,7 @@ static inline const struct node *node_at(const void *image, node_ref ref)
 	const struct node *node = (const void *)((const char *)image + offset);
 	uint32_t bytes;
 
-	if (offset < FRAME_HEADER_BYTES || offset > FRAME_BYTES - sizeof(struct node_leaf))
+	if (offset < FRAME_HEADER_BYTES || offset > FRAME_BYTES - NODE_UNIT)
 		return NULL;
 	bytes = node_bytes(node);
 	return bytes && bytes <= FRAME_BYTES - offset ? node : NULL;
@@ -145,8 +157,19 @@ void image_free(void *image, node_ref ref);
 /* Makes a node's allocation smaller by its tail. */
 void image_trim(void *image, node_ref ref, uint32_t old_bytes, uint32_t new_bytes);
 
+/* @rest, @value NULL: for the caller to fill in. */
 node_ref image_new_leaf(void *image, const void *rest, uint32_t rest_bytes,
     const void *value, uint32_t value_bytes, uint64_t seq);
+/* Another value as long as the one the leaf has.  False: it is not, or the version does
+ * not fit the leaf's form; nothing is changed. */
+bool image_set_value(void *image, node_ref leaf, const void *value, uint32_t value_bytes, uint64_t seq);
+
+/* Will it, for any version up to @seq_most? */
+bool image_can_set_value(const void *image, node_ref leaf, uint32_t value_bytes, uint64_t seq_most);
+
+/* Takes the first @bytes off a leaf's rest. */
+void image_cut_rest(void *image, node_ref leaf, uint32_t bytes);
+
 node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id);
 /* @prefix NULL: zeros, for the caller to fill in. */
 node_ref image_new_inner(void *image, enum node_type type, const void *prefix, uint32_t prefix_bytes);

@@ -196,27 +196,28 @@ static int take_group(struct tree_scan *scan, uint32_t group, uint32_t path_byte
 /* The leaf @ref, whose key is the path's @path_bytes and its rest. */
 int scan_take_leaf(struct tree_scan *scan, node_ref ref, uint32_t path_bytes)
 {
-	const struct node_leaf *leaf = node_place(scan->image, ref);
+	const void *leaf = node_place(scan->image, ref);
 	uint64_t head = node_head(leaf);
+	const uint8_t *rest = leaf_bytes(leaf, head);
 	uint32_t rest_bytes = head_rest_bytes(head), value_bytes = head_value_bytes(head);
 	uint32_t group = scan->group;
 	struct tree_item *item;
 	int err;
 
-	if (ref < NODE_REF_FIRST || head_type(head) != NODE_LEAF ||
-	    (uint64_t)ref * NODE_UNIT + sizeof(*leaf) + rest_bytes + value_bytes > FRAME_BYTES)
+	if (ref < NODE_REF_FIRST || !head_is_leaf(head) ||
+	    (uint64_t)ref * NODE_UNIT + head_leaf_base(head) + rest_bytes + value_bytes > FRAME_BYTES)
 		return -EUCLEAN;
 	/* The path was looked through when its nodes were entered, but for its last byte. */
 	if (!group && path_bytes)
 		group = find_group(scan, scan->path.bytes + path_bytes - 1, 1, path_bytes - 1);
 	if (!group)
-		group = find_group(scan, leaf->bytes, rest_bytes, path_bytes);
+		group = find_group(scan, rest, rest_bytes, path_bytes);
 	if (group)
-		return take_group(scan, group, path_bytes, leaf->bytes);
-	err = append(scan, path_bytes, leaf->bytes, rest_bytes, scan->keys_only ? 0 : value_bytes, &item);
+		return take_group(scan, group, path_bytes, rest);
+	err = append(scan, path_bytes, rest, rest_bytes, scan->keys_only ? 0 : value_bytes, &item);
 	if (err)
 		return err;
-	item->version = from_le64(leaf->seq);
+	item->version = leaf_seq(leaf, head);
 	scan->shared = path_bytes;
 	return 0;
 }
@@ -273,105 +274,6 @@ int scan_enter(struct tree_scan *scan, node_ref ref, uint32_t start)
 	return err;
 }
 
-/* A level's next entry, if there is one. */
-static inline __attribute__((always_inline)) bool next_entry(const void *node, struct tree_level *level, node_ref *ret_ref, uint8_t *ret_byte)
-{
-	unsigned place;
-
-	while (!level->mask) {
-		if (level->word == ENTRY_WORDS - 1)
-			return false;
-		level->mask = entry_word(node, level->type, ++level->word);
-	}
-	place = (unsigned)__builtin_ctzll(level->mask);
-	level->mask &= level->mask - 1;
-	if (level->type <= NODE_16) {
-		*ret_byte = sorted_byte(node, place);
-		*ret_ref = sorted_ref(node, level->type, place);
-	} else {
-		*ret_byte = (uint8_t)(64 * level->word + place);
-		*ret_ref = indexed_ref(node, level->type, *ret_byte);
-	}
-	return true;
-}
-
-enum taken { TAKEN_ALL, TAKEN_FULL, TAKEN_CHILD };
-
-static inline bool has_delimiter_in(const struct node_leaf *leaf, uint32_t rest_bytes, uint8_t byte, uint8_t delimiter)
-{
-	return byte == delimiter || (rest_bytes && memchr(leaf->bytes, delimiter, rest_bytes));
-}
-
-/*
- * Takes the leaves of the top level, up to an entry that is not a plain leaf or would
- * not fit: @ret_ref, under @ret_byte.
- *
- * This is where a scan spends its time.  All it needs is in locals, because stores of
- * bytes may change anything else in the compiler's eyes.  The entry's byte goes straight
- * to the run and not by way of the path: a wide load of a byte just stored is slow.
- */
-static enum taken take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte)
-{
-	struct tree_level level = *scan_level(scan);
-	const void *const image = scan->image, *const node = node_place(image, level.node);
-	const bool has_delimiter = scan->has_delimiter && level.path_bytes >= scan->prefix_bytes;
-	const uint64_t value_mask = scan->keys_only ? 0 : UINT32_MAX;
-	const uint32_t at = level.path_bytes, key_room = scan->key.size - COPY_SLACK;
-	const uint8_t *const path = scan->path.bytes;
-	uint8_t *const first = scan->bytes.bytes;
-	uint8_t *const end = first + scan->bytes.size - COPY_SLACK;
-	uint8_t *out = first + scan->bytes.used;
-	struct tree_item *item = scan->items + scan->count, *const last = scan->items + scan->limit;
-	uint32_t shared = min_of(scan->shared, at);
-	enum taken taken = TAKEN_FULL;
-	node_ref ref = 0;
-	uint8_t byte = 0;
-
-	while (item < last && out - first < (ptrdiff_t)TREE_RUN_BYTES) {
-		const struct node_leaf *leaf;
-		uint32_t rest_bytes;
-		uint64_t head, bytes;
-
-		if (!next_entry(node, &level, &ref, &byte)) {
-			taken = TAKEN_ALL;
-			break;
-		}
-		leaf = node_place(image, ref);
-		head = node_head(leaf);
-		rest_bytes = head_rest_bytes(head);
-		bytes = rest_bytes + (head >> 32 & value_mask);
-		taken = TAKEN_CHILD;
-		if (head_type(head) != NODE_LEAF || ref < NODE_REF_FIRST ||
-		    ref * NODE_UNIT + sizeof(*leaf) + bytes > FRAME_BYTES ||
-		    bytes + (at + 1 - shared) > (uint64_t)(end - out) || at + 1 + rest_bytes > key_room)
-			break;
-		if (has_delimiter && has_delimiter_in(leaf, rest_bytes, byte, scan->delimiter))
-			break;
-		taken = TAKEN_FULL;
-		item->version = from_le64(leaf->seq);
-		item->shared_bytes = shared;
-		item->key_bytes = at + 1 + rest_bytes;
-		item->offset = (uint32_t)(out - first);
-		item->value_bytes = (uint32_t)bytes - rest_bytes;
-		item++;
-		if (shared < at) {
-			copy_bytes(out, path + shared, at - shared);
-			out += at - shared;
-			shared = at;
-		}
-		*out++ = byte;
-		copy_bytes(out, leaf->bytes, bytes);
-		out += bytes;
-	}
-	scan->bytes.used = (uint32_t)(out - first);
-	scan->count = (uint32_t)(item - scan->items);
-	scan->shared = shared;
-	*scan_level(scan) = level;
-	*ret_ref = ref;
-	*ret_byte = byte;
-	return taken;
-}
-
 static int reach_crossing(struct tree_scan *scan, const void *crossing, uint64_t head, uint8_t byte)
 {
 	struct tree_level *level = scan_level(scan);
@@ -404,7 +306,7 @@ static int visit_child(struct tree_scan *scan, node_ref ref, uint8_t byte)
 	if (head_type(head) == NODE_CROSSING)
 		return reach_crossing(scan, child, head, byte);
 	scan->path.bytes[at] = byte;
-	if (head_type(head) == NODE_LEAF)
+	if (head_is_leaf(head))
 		return scan_take_leaf(scan, ref, at + 1);
 	return scan_enter(scan, ref, at + 1);
 }
@@ -419,13 +321,16 @@ static int take_entries(struct tree_scan *scan)
 	if (scan->group && level->path_bytes < scan->group)
 		scan->group = 0; /* there was nothing in it */
 	scan->shared = min_of(scan->shared, level->path_bytes);
-	if (!next_entry(node_place(scan->image, level->node), level, &ref, &byte)) {
+	if (!scan_next_entry(node_place(scan->image, level->node), level, &ref, &byte)) {
 		scan->level_count--;
 		return 0;
 	}
-	if (!scan->group && head_type(node_head(node_place(scan->image, ref))) == NODE_LEAF) {
+	if (!scan->group && head_is_leaf(node_head(node_place(scan->image, ref)))) {
+		enum scan_taken taken;
+
 		*level = before;
-		switch (take_leaves(scan, &ref, &byte)) {
+		taken = scan_take_leaves(scan, &ref, &byte);
+		switch (taken) {
 		case TAKEN_ALL:
 			scan->level_count--;
 			return 0;

@@ -28,6 +28,34 @@ static inline struct tree_level *scan_level(struct tree_scan *scan)
 	return &scan->levels[scan->level_count - 1];
 }
 
+/* A level's next entry, if there is one. */
+static inline __attribute__((always_inline)) bool scan_next_entry(const void *node,
+    struct tree_level *level, node_ref *ret_ref, uint8_t *ret_byte)
+{
+	unsigned place;
+
+	while (!level->mask) {
+		if (level->word == ENTRY_WORDS - 1)
+			return false;
+		level->mask = entry_word(node, level->type, ++level->word);
+	}
+	place = (unsigned)__builtin_ctzll(level->mask);
+	level->mask &= level->mask - 1;
+	if (level->type <= NODE_16) {
+		*ret_byte = sorted_byte(node, place);
+		*ret_ref = sorted_ref(node, level->type, place);
+	} else {
+		*ret_byte = (uint8_t)(64 * level->word + place);
+		*ret_ref = indexed_ref(node, level->type, *ret_byte);
+	}
+	return true;
+}
+
+/* scan_leaves.c: takes the leaves of the top level, up to an entry that is not a plain leaf or
+ * would not fit: @ret_ref, under @ret_byte. */
+enum scan_taken { TAKEN_ALL, TAKEN_FULL, TAKEN_CHILD };
+enum scan_taken scan_take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte);
+
 /* scan_frames.c: from frame to frame.  0, SCAN_STOP, -ESTALE, or an error. */
 void scan_begin(struct tree_scan *scan);
 bool scan_resume(struct tree_scan *scan);

@@ -60,7 +60,7 @@ static enum near look_near(const void *image, node_ref ref, uint64_t *ret_frame_
 		const void *node = node_place(image, ref);
 		uint64_t head = node_head(node);
 
-		if (head_type(head) == NODE_LEAF)
+		if (head_is_leaf(head))
 			return NEAR_KEY;
 		if (head_type(head) == NODE_CROSSING) {
 			*ret_frame_id = from_le64(((const struct node_crossing *)node)->frame_id);

@@ -87,15 +87,15 @@ static int take_all(struct tree_scan *scan, node_ref ref, uint64_t head)
 
 static int reach_leaf(struct tree_scan *scan, node_ref ref, uint64_t head)
 {
-	const struct node_leaf *leaf = node_place(scan->image, ref);
+	const uint8_t *rest_at = leaf_bytes(node_place(scan->image, ref), head);
 	uint32_t rest = scan->key.used - scan->depth, rest_bytes = head_rest_bytes(head);
-	uint32_t same = match_bytes(leaf->bytes, scan->key.bytes + scan->depth, min_of(rest, rest_bytes));
+	uint32_t same = match_bytes(rest_at, scan->key.bytes + scan->depth, min_of(rest, rest_bytes));
 
 	scan->is_exact = false;
 	if (is_passed_over(scan, scan->depth + same))
 		return 0;
 	if (same < rest) {
-		if (same == rest_bytes || leaf->bytes[same] < scan->key.bytes[scan->depth + same] ||
+		if (same == rest_bytes || rest_at[same] < scan->key.bytes[scan->depth + same] ||
 		    scan->depth + same < scan->prefix_bytes)
 			return 0;
 	} else if (same == rest_bytes && scan->is_after) {
@@ -167,7 +167,7 @@ int scan_seek_down(struct tree_scan *scan, node_ref ref)
 		if (head_type(head) == NODE_CROSSING)
 			return reach_crossing(scan, node, head);
 		note_depth(scan, scan->depth + 1);
-		if (head_type(head) == NODE_LEAF && ref >= NODE_REF_FIRST)
+		if (head_is_leaf(head) && ref >= NODE_REF_FIRST)
 			return reach_leaf(scan, ref, head);
 	}
 	scan->is_exact = false;

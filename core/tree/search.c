@@ -41,42 +41,9 @@ static inline node_ref load_ref(const le16 *p)
 	return le16toh(*(const volatile uint16_t *)&p->raw);
 }
 
-/* The first 8 bytes of a node, taken apart below. */
 static inline uint64_t load_head(const void *image, node_ref ref)
 {
-	const char *node = (const char *)image + (uint32_t)ref * NODE_UNIT;
-
-	return le64toh(*(const volatile uint64_t *)node);
-}
-
-static inline unsigned head_type(uint64_t head)
-{
-	return head & 0xff;
-}
-
-static inline uint32_t inner_head_count(uint64_t head)
-{
-	return (head >> 16) & 0xffff;
-}
-
-static inline uint32_t inner_head_prefix_bytes(uint64_t head)
-{
-	return (head >> 32) & 0xffff;
-}
-
-static inline node_ref inner_head_terminal(uint64_t head)
-{
-	return (node_ref)(head >> 48);
-}
-
-static inline uint32_t leaf_head_rest_bytes(uint64_t head)
-{
-	return (head >> 16) & 0xffff;
-}
-
-static inline uint32_t leaf_head_value_bytes(uint64_t head)
-{
-	return (uint32_t)(head >> 32);
+	return node_head((const char *)image + (uint32_t)ref * NODE_UNIT);
 }
 
 static inline bool ref_is_inside(node_ref ref)
@@ -92,8 +59,8 @@ static inline bool is_inside(node_ref ref, uint64_t bytes)
 
 static inline bool leaf_is_inside(node_ref ref, uint64_t head)
 {
-	return is_inside(ref, sizeof(struct node_leaf) + leaf_head_rest_bytes(head) +
-				  (uint64_t)leaf_head_value_bytes(head));
+	return is_inside(ref, head_leaf_base(head) + head_rest_bytes(head) +
+				  (uint64_t)head_value_bytes(head));
 }
 
 static inline void prefetch_node(const void *image, node_ref ref)
@@ -227,7 +194,7 @@ static inline node_ref find_sorted(const void *image, const le16 *refs, struct r
 static inline node_ref find_child(const void *image, node_ref ref, uint64_t head, uint8_t byte)
 {
 	const void *node = (const char *)image + (uint32_t)ref * NODE_UNIT;
-	uint32_t count = inner_head_count(head), place;
+	uint32_t count = head_count(head), place;
 
 	switch (head_type(head)) {
 	case NODE_4: {
@@ -254,16 +221,16 @@ static inline node_ref find_child(const void *image, node_ref ref, uint64_t head
 static enum image_result compare_leaf(const void *image, node_ref ref, uint64_t head,
     const uint8_t *key, uint32_t key_bytes, uint32_t *ret_matched)
 {
-	const struct node_leaf *leaf = (const void *)((const char *)image + (uint32_t)ref * NODE_UNIT);
-	uint32_t rest_bytes = leaf_head_rest_bytes(head);
+	const uint8_t *rest = leaf_bytes((const char *)image + (uint32_t)ref * NODE_UNIT, head);
+	uint32_t rest_bytes = head_rest_bytes(head);
 
 	if (!leaf_is_inside(ref, head))
 		return IMAGE_DAMAGED;
-	if (rest_bytes == key_bytes && bytes_are_equal(leaf->bytes, key, rest_bytes)) {
+	if (rest_bytes == key_bytes && bytes_are_equal(rest, key, rest_bytes)) {
 		*ret_matched = rest_bytes;
 		return IMAGE_FOUND;
 	}
-	*ret_matched = match_length(leaf->bytes, rest_bytes, key, key_bytes);
+	*ret_matched = match_length(rest, rest_bytes, key, key_bytes);
 	return IMAGE_IN_LEAF;
 }
 
@@ -277,7 +244,7 @@ static enum image_result check_terminal(const void *image, node_ref terminal)
 	if (!ref_is_inside(terminal))
 		return IMAGE_DAMAGED;
 	head = load_head(image, terminal);
-	if (head_type(head) != NODE_LEAF || !leaf_is_inside(terminal, head))
+	if (!head_is_leaf(head) || !leaf_is_inside(terminal, head))
 		return IMAGE_DAMAGED;
 	return IMAGE_FOUND;
 }
@@ -290,7 +257,7 @@ static inline bool pass_prefix(const void *image, uint64_t head, const uint8_t *
     uint32_t key_bytes, struct image_path *path)
 {
 	uint32_t base = inner_base_bytes(head_type(head));
-	uint32_t prefix_bytes = inner_head_prefix_bytes(head);
+	uint32_t prefix_bytes = head_prefix_bytes(head);
 	uint32_t left = key_bytes - path->depth;
 	const uint8_t *prefix;
 
@@ -322,7 +289,7 @@ void image_find(const void *image, const uint8_t *key, uint32_t key_bytes, uint3
 	head = ref_is_inside(path.node) ? load_head(image, path.node) : 0;
 	while (pass_prefix(image, head, key, key_bytes, &path)) {
 		if (path.depth == key_bytes) {
-			path.leaf = inner_head_terminal(head);
+			path.leaf = head_terminal(head);
 			path.result = check_terminal(image, path.leaf);
 			break;
 		}
@@ -337,7 +304,7 @@ void image_find(const void *image, const uint8_t *key, uint32_t key_bytes, uint3
 		}
 		prefetch_node(image, path.leaf);
 		head = load_head(image, path.leaf);
-		if (head_type(head) == NODE_LEAF) {
+		if (head_is_leaf(head)) {
 			path.result = compare_leaf(image, path.leaf, head, key + path.depth + 1,
 			    key_bytes - path.depth - 1, &path.matched);
 			break;
@@ -360,14 +327,14 @@ void image_find(const void *image, const uint8_t *key, uint32_t key_bytes, uint3
 
 enum image_result image_leaf(const void *image, node_ref ref, struct image_leaf *ret)
 {
-	const struct node_leaf *leaf = (const void *)((const char *)image + (uint32_t)ref * NODE_UNIT);
+	const char *leaf = (const char *)image + (uint32_t)ref * NODE_UNIT;
 	uint64_t head = load_head(image, ref);
 
-	if (head_type(head) != NODE_LEAF || !leaf_is_inside(ref, head))
+	if (!head_is_leaf(head) || !leaf_is_inside(ref, head))
 		return IMAGE_DAMAGED;
-	ret->value = leaf->bytes + leaf_head_rest_bytes(head);
-	ret->value_bytes = leaf_head_value_bytes(head);
-	ret->seq = le64toh(*(const volatile uint64_t *)&leaf->seq.raw);
+	ret->value = leaf_bytes(leaf, head) + head_rest_bytes(head);
+	ret->value_bytes = head_value_bytes(head);
+	ret->seq = leaf_seq(leaf, head);
 	return IMAGE_FOUND;
 }
 

@@ -65,13 +65,10 @@ static int search_frame(struct tree *tree, struct tree_single *single)
 /* A value that takes the place of one as long needs no room. */
 static bool has_room(const void *image, const struct tree_single *single)
 {
-	struct image_leaf leaf;
-
 	if (single->kind == TREE_ERASE)
 		return true;
 	if (single->path.result == IMAGE_FOUND &&
-	    image_leaf(image, single->path.leaf, &leaf) == IMAGE_FOUND &&
-	    leaf.value_bytes == single->value_bytes)
+	    image_can_set_value(image, single->path.leaf, single->value_bytes, single->version_most))
 		return true;
 	return image_room(image) >= image_put_room(single->key_bytes, single->value_bytes);
 }

@@ -18,20 +18,16 @@
  *                   |                                    |      |
  *               F: [a .. z]                          F: [a..k]  G: [l..z]
  *
- * Where to cut: from the root down into the child that holds more than CUT_MOST of
- * the frame, as long as there is one; then the run nearest to half.
+ *   lifted:  the frame's root joins the parent, and one of its entries becomes the root.
  *
- * When the key that needs the room lies behind everything in the frame (keys arriving
- * in order), what lies before it on the frame's right edge goes, if that is most of the
- * frame: the new frame is left full and the old one takes what follows.  (Moving the
- * little that lies behind instead leaves one small frame for each full one, when what
- * belongs together is slightly more than a frame.)
+ * cut.c chooses.
  *
  * The new images are built in leased slots while readers go on; then parent and
  * frame are latched and the new ones put in place.
  */
 #include "config.h"
 
+#include "tree/cut.h"
 #include "tree/tree_internal.h"
 
 #include <stdlib.h>
@@ -39,19 +35,8 @@
 #include "base/assert.h"
 #include "base/cleanup.h"
 
-/* Shares of the frame's live bytes, in percent. */
-#define CUT_LEAST 35
-#define CUT_MOST 65
-#define BEHIND_LEAST 50
 /* Packing is enough if the frame is then at most this full. */
 #define PACK_MOST 90
-
-struct cut {
-	node_ref node, parent; /* parent 0: node is the root */
-	uint8_t parent_byte;
-	unsigned lo, hi; /* the run; hi may lie behind the last entry */
-	bool is_beside;
-};
 
 struct split {
 	struct tree *tree;
@@ -62,171 +47,6 @@ struct split {
 	uint8_t *packed; /* scratch: the frame, packed */
 	uint32_t *sizes; /* of packed's subtrees */
 };
-
-/* ---- where to cut ----------------------------------------------------------------- */
-
-static const struct node_inner *inner_of(const void *image, node_ref ref)
-{
-	return (const void *)node_at(image, ref);
-}
-
-/* Does @key sort behind everything below the node at @ref, entered at @depth? */
-static bool is_behind(const struct split *split, node_ref ref, uint32_t depth)
-{
-	for (;;) {
-		const struct node_inner *inner = inner_of(split->packed, ref);
-		uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
-		uint32_t rest = split->key_bytes - depth;
-		int order = memcmp(split->key + depth, inner_prefix(inner), min_of(rest, prefix_bytes));
-		struct node_entry last;
-
-		if (order || rest <= prefix_bytes)
-			return order > 0;
-		depth += prefix_bytes;
-		if (!inner_last(split->packed, inner, &last))
-			return true;
-		if (split->key[depth] > last.hi)
-			return true;
-		if (split->key[depth] < last.lo || last.node->type == NODE_CROSSING)
-			return false;
-		depth++;
-		if (last.node->type == NODE_LEAF) {
-			const struct node_leaf *leaf = (const void *)last.node;
-			uint32_t rest_bytes = from_le16(leaf->rest_bytes);
-
-			rest = split->key_bytes - depth;
-			order = memcmp(split->key + depth, leaf->bytes, min_of(rest, rest_bytes));
-			return order ? order > 0 : rest > rest_bytes;
-		}
-		ref = last.ref;
-	}
-}
-
-static void descend_cut(struct cut *cut, const struct node_entry *entry)
-{
-	cut->parent = cut->node;
-	cut->parent_byte = (uint8_t)entry->lo;
-	cut->node = entry->ref;
-}
-
-/* Bytes below all entries of a node but @last (NULL: all). */
-static uint32_t bytes_before(const struct split *split, const struct node_inner *inner,
-    const struct node_entry *last)
-{
-	struct node_entry entry;
-	uint32_t sum = 0;
-
-	for (unsigned from = 0; inner_next(split->packed, inner, from, &entry); from = entry.hi + 1)
-		if (!last || entry.lo != last->lo)
-			sum += split->sizes[entry.ref];
-	return sum;
-}
-
-/*
- * Keys in order: down the right edge to the first node where what lies before the key
- * is most of the frame: that goes.  False: there is no such node.
- */
-static bool choose_behind(const struct split *split, struct cut *cut, unsigned run_lo)
-{
-	uint32_t least = image_live_bytes(split->packed) / 100 * BEHIND_LEAST;
-	uint32_t depth = split->hop.depth;
-
-	for (;;) {
-		const struct node_inner *inner = inner_of(split->packed, cut->node);
-		uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
-		struct node_entry first, last;
-		unsigned byte;
-
-		if (split->key_bytes - depth <= prefix_bytes ||
-		    memcmp(split->key + depth, inner_prefix(inner), prefix_bytes) != 0 ||
-		    !inner_last(split->packed, inner, &last))
-			return false;
-		depth += prefix_bytes;
-		byte = split->key[depth++];
-		if (bytes_before(split, inner, byte > last.hi ? NULL : &last) >= least) {
-			inner_next(split->packed, inner, 0, &first);
-			cut->is_beside = !cut->parent && split->has_parent;
-			cut->lo = cut->is_beside ? run_lo : first.lo;
-			cut->hi = (byte > last.hi ? byte : last.lo) - 1;
-			return true;
-		}
-		if (byte > last.hi || !node_is_inner(last.node))
-			return false;
-		descend_cut(cut, &last);
-	}
-}
-
-/* The run of entries that starts at the first, or ends with the last one (@from_end),
- * whose size comes nearest to half the frame. */
-static uint32_t choose_run(const struct split *split, const struct cut *cut, bool from_end,
-    unsigned *ret_lo, unsigned *ret_hi)
-{
-	const struct node_inner *inner = inner_of(split->packed, cut->node);
-	uint32_t half = image_live_bytes(split->packed) / 2;
-	struct node_entry entries[256];
-	uint32_t sum = 0;
-	unsigned count = 0, taken = 0;
-
-	for (unsigned from = 0; inner_next(split->packed, inner, from, &entries[count]); count++)
-		from = entries[count].hi + 1;
-	while (taken < count) {
-		unsigned at = from_end ? count - 1 - taken : taken;
-		uint32_t bytes = split->sizes[entries[at].ref];
-
-		if (taken && sum + bytes > half && sum + bytes - half > half - min_of(sum, half))
-			break;
-		sum += bytes;
-		taken++;
-	}
-	*ret_lo = entries[from_end ? count - taken : 0].lo;
-	*ret_hi = entries[from_end ? count - 1 : taken - 1].hi;
-	return taken == count && from_end ? UINT32_MAX : sum;
-}
-
-static void choose_middle(const struct split *split, struct cut *cut, unsigned run_hi)
-{
-	uint32_t total = image_live_bytes(split->packed);
-	struct node_entry entry, heaviest;
-
-	for (;;) {
-		const struct node_inner *inner = inner_of(split->packed, cut->node);
-
-		heaviest = (struct node_entry){0};
-		for (unsigned from = 0; inner_next(split->packed, inner, from, &entry); from = entry.hi + 1)
-			if (!heaviest.ref || split->sizes[entry.ref] > split->sizes[heaviest.ref])
-				heaviest = entry;
-		ASSERT(heaviest.node); /* values are small against frames */
-		if (split->sizes[heaviest.ref] <= total / 100 * CUT_MOST || !node_is_inner(heaviest.node))
-			break;
-		descend_cut(cut, &heaviest);
-	}
-	if (!cut->parent && split->has_parent) {
-		uint32_t bytes = choose_run(split, cut, true, &cut->lo, &cut->hi);
-
-		if (bytes >= total / 100 * (CUT_LEAST - 10) && bytes <= total / 100 * (CUT_MOST + 10)) {
-			cut->is_beside = true;
-			cut->hi = run_hi;
-			return;
-		}
-	}
-	if (split->sizes[heaviest.ref] >= total / 100 * CUT_LEAST) {
-		cut->lo = heaviest.lo;
-		cut->hi = heaviest.hi;
-	} else {
-		choose_run(split, cut, false, &cut->lo, &cut->hi);
-	}
-}
-
-static void choose_cut(const struct split *split, struct cut *cut, unsigned run_lo, unsigned run_hi)
-{
-	node_ref root = from_le16(image_header_const(split->packed)->root);
-
-	*cut = (struct cut){.node = root};
-	if (is_behind(split, root, split->hop.depth) && choose_behind(split, cut, run_lo))
-		return;
-	*cut = (struct cut){.node = root};
-	choose_middle(split, cut, run_hi);
-}
 
 /* ---- carrying it out -------------------------------------------------------------- */
 
@@ -308,6 +128,70 @@ static uint32_t neighbour_room(const void *image, const struct image_path *path)
 	       (uint32_t)sizeof(struct node_crossing) + NODE_UNIT + IMAGE_SLACK;
 }
 
+static uint32_t terminal_bytes(const void *image, const struct node_inner *inner)
+{
+	const struct node *terminal = node_at(image, from_le16(inner->terminal));
+
+	return terminal ? node_bytes(terminal) : 0;
+}
+
+/* ---- lifting ------------------------------------------------------------------------ */
+
+/* Room that lift() may need in the parent. */
+static uint32_t lift_room(const struct split *split, const struct cut *cut, const void *parent)
+{
+	const struct node_inner *root = inner_of(split->packed, cut->node);
+	const struct node_inner *above = inner_of(parent, split->parent.path.node);
+	struct node_entry entry;
+	uint32_t beside;
+
+	inner_next(split->packed, root, cut->lo, &entry);
+	beside = image_live_bytes(split->packed) - (split->sizes[entry.ref] & ~SUBTREE_HAS_CROSSING);
+	/* The node above may take each shape up to the largest while it grows. */
+	return beside + 2 * inner_bytes(NODE_256, from_le16(above->prefix_bytes)) +
+	       2 * node_bytes(entry.node) + terminal_bytes(split->packed, (const void *)entry.node) +
+	       sizeof(struct node_crossing) + IMAGE_SLACK;
+}
+
+/* In the parent: the entries of F's root take the place of F's crossing, the one that is
+ * lifted as its node alone, with a crossing to F below it. */
+static void add_lifted(void *image, const struct image_path *path, const struct split *split,
+    const struct cut *cut)
+{
+	const struct node_inner *root = inner_of(split->packed, cut->node);
+	const struct node_crossing *crossing = (const void *)node_at(image, path->leaf);
+	struct cut at = {.node = path->node, .parent = path->parent, .parent_byte = path->parent_byte};
+	struct node_entry entry;
+	bool is_damaged;
+
+	ASSERT(inner_remove(image, at.node, crossing->lo, crossing->hi, KEEP_ALL_ROOM) == at.node);
+	image_free(image, path->leaf);
+	for (unsigned from = 0; inner_next(split->packed, root, from, &entry); from = entry.hi + 1) {
+		node_ref copy;
+
+		if (entry.lo == cut->lo)
+			copy = image_copy_top(image, split->packed, entry.ref, NULL, 0, split->hop.frame_id);
+		else
+			copy = image_copy(image, split->packed, entry.ref, NULL, 0, 0, &is_damaged);
+		ASSERT(copy);
+		copy = inner_add(image, at.node, entry.lo, entry.hi, copy);
+		ASSERT(copy);
+		relink_cut(image, &at, copy);
+	}
+}
+
+/* F from now on: the entries of the node that was lifted. */
+static void fill_lifted_frame(void *image, const struct split *split, const struct cut *cut)
+{
+	struct node_entry entry;
+
+	inner_next(split->packed, inner_of(split->packed, cut->node), cut->lo, &entry);
+	image_init(image, split->hop.frame_id);
+	image_adopt(image, from_le16(image_header(image)->root), 0, 0, split->packed, entry.ref);
+}
+
+/* ---- parent and frame --------------------------------------------------------------- */
+
 /* How the search ends in the parent, searched anew: its image may be another now. */
 static void find_in_parent(struct split *split, const void *image, struct image_path *ret)
 {
@@ -315,30 +199,54 @@ static void find_in_parent(struct split *split, const void *image, struct image_
 	ASSERT(ret->result == IMAGE_CROSSING);
 }
 
-static void carry_out(struct split *split, struct cut *cut, struct tree_spares *spares)
+/* Frame and parent change at once; @new_slot holds what becomes frame @new_id, if there is one. */
+static void put_in_place(struct split *split, const struct cut *cut, uint64_t new_id, uint32_t new_slot,
+    uint32_t rest_slot, struct tree_spares *spares)
+{
+	struct tree *tree = split->tree;
+	uint32_t slot, parent_slot;
+	struct image_path path;
+
+	tree_latch_two(tree, split->hop.frame_id, split->parent.frame_id, &slot, &parent_slot);
+	parent_slot = tree_make_writable(tree, split->parent.frame_id, parent_slot, spares);
+	find_in_parent(split, tree_image(tree, parent_slot), &path);
+	if (cut->kind == CUT_LIFT) {
+		add_lifted(tree_image(tree, parent_slot), &path, split, cut);
+	} else {
+		tree_publish_frame(tree, new_id, new_slot);
+		add_neighbour(tree_image(tree, parent_slot), &path, cut, new_id);
+	}
+	tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
+	pool_unlatch_exclusive(tree->pool, parent_slot);
+}
+
+static void carry_out_lift(struct split *split, const struct cut *cut, struct tree_spares *spares)
+{
+	uint32_t rest_slot = tree_take_spare(spares);
+
+	fill_lifted_frame(tree_image(split->tree, rest_slot), split, cut);
+	tree_shape_begin(split->tree);
+	put_in_place(split, cut, 0, POOL_NO_SLOT, rest_slot, spares);
+	tree_shape_end(split->tree);
+}
+
+static void carry_out_cut(struct split *split, struct cut *cut, struct tree_spares *spares)
 {
 	struct tree *tree = split->tree;
 	uint64_t new_id = tree->host.take_id(tree->host.ctx);
 	uint32_t new_slot = tree_take_spare(spares);
 	uint32_t rest_slot = tree_take_spare(spares);
-	uint32_t slot, parent_slot;
-	struct image_path path;
+	uint32_t slot;
 
 	fill_new_frame(tree_image(tree, new_slot), new_id, split->packed, cut);
 	remove_run(split->packed, cut);
-	if (!cut->is_beside)
+	if (cut->kind == CUT_INSIDE)
 		add_crossing(split->packed, cut, new_id);
 	ASSERT(image_compact(tree_image(tree, rest_slot), split->packed));
 
 	tree_shape_begin(tree);
-	if (cut->is_beside) {
-		tree_latch_two(tree, split->hop.frame_id, split->parent.frame_id, &slot, &parent_slot);
-		parent_slot = tree_make_writable(tree, split->parent.frame_id, parent_slot, spares);
-		find_in_parent(split, tree_image(tree, parent_slot), &path);
-		tree_publish_frame(tree, new_id, new_slot);
-		add_neighbour(tree_image(tree, parent_slot), &path, cut, new_id);
-		tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
-		pool_unlatch_exclusive(tree->pool, parent_slot);
+	if (cut->kind == CUT_BESIDE) {
+		put_in_place(split, cut, new_id, new_slot, rest_slot, spares);
 	} else {
 		slot = pool_latch_key_exclusive(tree->pool, tree_key(split->hop.frame_id));
 		tree_publish_frame(tree, new_id, new_slot);
@@ -402,38 +310,61 @@ static void pack_frame(struct split *split, struct tree_spares *spares)
 	atomic_fetch_add_explicit(&tree->counters.compactions, 1, memory_order_relaxed);
 }
 
+/* Has the parent room for what the cut adds to it? */
+static bool parent_has_room(const struct split *split, const struct cut *cut, struct tree_need *need)
+{
+	const void *image = tree_image(split->tree, split->parent.slot);
+	uint32_t room = cut->kind == CUT_LIFT ? lift_room(split, cut, image) :
+						neighbour_room(image, &split->parent.path);
+
+	if (image_room(image) >= room)
+		return true;
+	*need = (struct tree_need){
+	    .kind = TREE_NEED_ROOM,
+	    .tree = split->tree,
+	    .frame_id = split->parent.frame_id,
+	    .room_bytes = room,
+	    .key = split->key,
+	    .key_bytes = split->key_bytes,
+	};
+	return false;
+}
+
 static int cut_frame(struct split *split, struct tree_spares *spares, struct tree_need *need)
 {
-	struct tree *tree = split->tree;
-	unsigned run_lo = 0, run_hi = 255;
+	struct cut_frame frame = {
+	    .image = split->packed,
+	    .sizes = split->sizes,
+	    .key = split->key,
+	    .key_bytes = split->key_bytes,
+	    .depth = split->hop.depth,
+	    .has_parent = split->has_parent,
+	    .hi = 255,
+	};
+	uint32_t places;
 	struct cut cut;
 
 	if (split->has_parent) {
-		const void *image = tree_image(tree, split->parent.slot);
+		const void *image = tree_image(split->tree, split->parent.slot);
 		const struct node_crossing *crossing = (const void *)node_at(image, split->parent.path.leaf);
 
-		run_lo = crossing->lo;
-		run_hi = crossing->hi;
+		frame.lo = crossing->lo;
+		frame.hi = crossing->hi;
 	}
 	image_sizes(split->packed, split->sizes);
-	choose_cut(split, &cut, run_lo, run_hi);
-	if (cut.is_beside) {
-		const void *image = tree_image(tree, split->parent.slot);
-		uint32_t room = neighbour_room(image, &split->parent.path);
-
-		if (image_room(image) < room) {
-			*need = (struct tree_need){
-			    .kind = TREE_NEED_ROOM,
-			    .tree = split->tree,
-			    .frame_id = split->parent.frame_id,
-			    .room_bytes = room,
-			    .key = split->key,
-			    .key_bytes = split->key_bytes,
-			};
-			return -EAGAIN;
-		}
-	}
-	carry_out(split, &cut, spares);
+	cut_choose(&frame, &cut);
+	if (cut.kind != CUT_INSIDE && !parent_has_room(split, &cut, need))
+		return -EAGAIN;
+	/* A lift makes no frame: it wants space until the next checkpoint only. */
+	places = cut.kind == CUT_LIFT ? tree_needs_place(split->tree, split->hop.slot) +
+					    tree_needs_place(split->tree, split->parent.slot) :
+					TREE_STEP_FRAMES;
+	if (spares->places < places)
+		return tree_need_places(need, places, cut.kind != CUT_LIFT);
+	if (cut.kind == CUT_LIFT)
+		carry_out_lift(split, &cut, spares);
+	else
+		carry_out_cut(split, &cut, spares);
 	return 0;
 }
 
@@ -456,8 +387,6 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
 		pack_frame(split, spares);
 		return 0;
 	}
-	if (spares->places < TREE_STEP_FRAMES)
-		return tree_need_places(need, TREE_STEP_FRAMES, true);
 	return cut_frame(split, spares, need);
 }
 

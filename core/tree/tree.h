@@ -351,6 +351,7 @@ struct tree_single {
 	enum tree_edit_kind kind;  /* PUT or ERASE */
 	enum tree_edit_kind guard; /* PUT: none */
 	uint64_t guard_version;
+	uint64_t version_most; /* the version that it will get is below */
 	/* Set by tree_single_latch. */
 	uint64_t frame_id;
 	uint32_t slot, depth;
@@ -454,7 +455,7 @@ int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t header_chec
  */
 struct tree_visit {
 	void *ctx;
-	int (*leaf)(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_leaf *leaf);
+	int (*leaf)(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node *leaf);
 	int (*crossing)(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_crossing *crossing);
 };
 int tree_frame_walk(const void *image, const struct tree_visit *visit, const char **ret_why);

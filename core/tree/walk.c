@@ -68,20 +68,20 @@ static int path_set(struct walk *walk, uint32_t at, const void *bytes, uint32_t 
 	return 0;
 }
 
-static int visit_leaf(struct walk *walk, const struct node_leaf *leaf, uint32_t path_bytes)
+static int visit_leaf(struct walk *walk, const struct node *leaf, uint32_t path_bytes)
 {
-	uint32_t rest_bytes = from_le16(leaf->rest_bytes);
-	int err = path_set(walk, path_bytes, leaf->bytes, rest_bytes);
+	struct leaf_parts parts = leaf_take_apart(leaf);
+	int err = path_set(walk, path_bytes, parts.rest, parts.rest_bytes);
 
 	if (err || !walk->visit->leaf)
 		return err;
-	return walk->visit->leaf(walk->visit->ctx, walk->path, path_bytes + rest_bytes, leaf);
+	return walk->visit->leaf(walk->visit->ctx, walk->path, path_bytes + parts.rest_bytes, leaf);
 }
 
 static int visit_terminal(struct walk *walk, const struct node_inner *inner, uint32_t path_bytes)
 {
 	node_ref ref = from_le16(inner->terminal);
-	const struct node_leaf *leaf;
+	const struct node *leaf;
 	int err;
 
 	if (!ref)
@@ -89,8 +89,8 @@ static int visit_terminal(struct walk *walk, const struct node_inner *inner, uin
 	err = reach(walk, ref);
 	if (err)
 		return err;
-	leaf = (const void *)node_at(walk->image, ref);
-	if (leaf->type != NODE_LEAF || from_le16(leaf->rest_bytes))
+	leaf = node_at(walk->image, ref);
+	if (!node_is_leaf(leaf) || head_rest_bytes(node_head(leaf)))
 		return damaged(walk, "a terminal is no leaf without rest");
 	return visit_leaf(walk, leaf, path_bytes);
 }
@@ -157,8 +157,8 @@ static int step(struct walk *walk)
 	err = path_set(walk, path_bytes, &byte, 1);
 	if (err)
 		return err;
-	if (entry.node->type == NODE_LEAF)
-		return visit_leaf(walk, (const void *)entry.node, path_bytes + 1);
+	if (node_is_leaf(entry.node))
+		return visit_leaf(walk, entry.node, path_bytes + 1);
 	return enter(walk, entry.ref, path_bytes + 1);
 }
 

@@ -1,9 +1,11 @@
 /*
- * How full frames are: with random 32-byte keys and keys shaped like paths, put in
- * order and in random order, the average frame is at least half full.
+ * How full frames are, and how deep the tree: with random 32-byte keys and keys shaped
+ * like paths, put in order and in random order, the average frame is at least half full
+ * and hardly any key is more than one frame below the root's.
  *
  * A tree that cuts frames where one subtree ends would leave most of them nearly empty
- * for random keys; this one cuts runs of entries.  TEST_OPS is the number of keys.
+ * for random keys; this one cuts runs of entries.  One that cuts below what was cut before
+ * would become a chain.  TEST_OPS is the number of keys.
  */
 #include "config.h"
 
@@ -20,9 +22,10 @@
 #define KEYS_DEFAULT 200000
 #define VALUE_BYTES 32
 
-struct fill {
-	struct pool *pool;
+struct shape {
 	uint64_t live_bytes, frames;
+	uint64_t leaves, frames_above; /* of all leaves together */
+	uint32_t depth;
 };
 
 static uint64_t keys_wanted(void)
@@ -32,12 +35,16 @@ static uint64_t keys_wanted(void)
 	return given ? strtoull(given, NULL, 0) : KEYS_DEFAULT;
 }
 
-static void add_frame(void *ctx, frame_key key, uint32_t slot)
+static int add_frame(void *ctx, const struct store_frame *frame)
 {
-	struct fill *fill = ctx;
+	struct shape *shape = ctx;
 
-	fill->live_bytes += image_live_bytes(pool_memory(fill->pool, slot));
-	fill->frames++;
+	shape->live_bytes += frame->live_bytes;
+	shape->frames++;
+	shape->leaves += frame->leaves;
+	shape->frames_above += (uint64_t)frame->leaves * frame->depth;
+	shape->depth = max_of(shape->depth, frame->depth);
+	return 0;
 }
 
 static uint64_t mix(uint64_t x)
@@ -71,13 +78,13 @@ static uint32_t path_key(uint64_t number, uint64_t keys, bool is_sorted, uint8_t
 	    (unsigned long long)(n * 512 / keys), (unsigned long long)n);
 }
 
-static double average_fill(bool is_path, bool is_sorted)
+static struct shape shape_of(bool is_path, bool is_sorted)
 {
 	struct store_format_options format = {.uuid = {6}};
 	uint64_t keys = keys_wanted(), seed = 12345;
 	struct store_options options = {.cache_bytes = max_of(128ull << 20, keys * 640)};
 	uint8_t key[64], value[VALUE_BYTES] = {0};
-	struct fill fill = {0};
+	struct shape shape = {0};
 	struct store_batch *batch;
 	struct device *device;
 	struct store *store;
@@ -95,23 +102,25 @@ static double average_fill(bool is_path, bool is_sorted)
 		ck_ok(store_commit(store, batch, NULL));
 	}
 	store_batch_destroy(batch);
-	/* Nothing was evicted: all frames are here. */
-	fill.pool = store_pool(store);
-	pool_for_each(fill.pool, FRAME_TREE, add_frame, &fill);
+	ck_ok(store_for_each_frame(store, add_frame, &shape));
 	ck_ok(store_close(store));
-	printf("# %s keys %s: %llu frames, %.2f full, %.0f bytes a key\n",
-	    is_path ? "path" : "random", is_sorted ? "in order" : "in random order",
-	    (unsigned long long)fill.frames,
-	    (double)fill.live_bytes / ((double)fill.frames * IMAGE_CAPACITY),
-	    (double)fill.frames * FRAME_BYTES / (double)keys);
-	return (double)fill.live_bytes / ((double)fill.frames * IMAGE_CAPACITY);
+	ck_assert_uint_eq(shape.leaves, keys);
+	return shape;
 }
 
-START_TEST(store_frames_are_half_full_or_more)
+START_TEST(store_frames_are_well_filled_and_few_above_a_key)
 {
-	double fill = average_fill(_i & 1, _i & 2);
+	struct shape shape = shape_of(_i & 1, _i & 2);
+	double fill = (double)shape.live_bytes / ((double)shape.frames * IMAGE_CAPACITY);
+	double above = (double)shape.frames_above / (double)shape.leaves;
 
+	printf("# %s keys %s: %llu frames, %.2f full, %.0f bytes a key; %.2f frames above a key, at most %u\n",
+	    _i & 1 ? "path" : "random", _i & 2 ? "in order" : "in random order",
+	    (unsigned long long)shape.frames, fill,
+	    (double)shape.frames * FRAME_BYTES / (double)shape.leaves, above, shape.depth);
 	ck_assert_msg(fill >= 0.5, "the average frame is %.2f full", fill);
+	ck_assert_msg(above <= 1.1, "%.2f frames are above the average key's", above);
+	ck_assert_uint_le(shape.depth, 2);
 }
 END_TEST
 
@@ -121,7 +130,7 @@ int main(void)
 	TCase *tcase = tcase_create("fill");
 
 	tcase_set_timeout(tcase, getenv("TEST_OPS") ? 0 : 200);
-	tcase_add_loop_test(tcase, store_frames_are_half_full_or_more, 0, 4);
+	tcase_add_loop_test(tcase, store_frames_are_well_filled_and_few_above_a_key, 0, 4);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
 }

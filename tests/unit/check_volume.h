@@ -54,7 +54,7 @@ void inode_put_back(struct store *store, const void *key, size_t key_bytes, cons
 void span_of(struct inode_value *value, struct span_map *ret);
 void span_put_back(struct inode_value *value, const struct span_map *map);
 
-/* A tree frame that is not the root, with its place. */
+/* A well filled tree frame that is not the root, with its place. */
 uint64_t some_child_frame(struct store *store, struct manifest_place *ret);
 
 /* ---- the check ------------------------------------------------------------------- */
