@@ -72,7 +72,7 @@ struct holt_visitor {
 };
 
 /* For visits of the store, with a struct holt_visitor. */
-int holt_pass_on(void *ctx, const struct store_item *item);
+int holt_show_run(void *ctx, struct tree_scan *run);
 
 int holt_check_range(const struct holt_range *range, struct store_range *ret);
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "tree/tree.h"
 
 /* ---- ranges ----------------------------------------------------------------------- */
 
@@ -147,13 +148,37 @@ int holt_cursor_next(struct holt_cursor *cursor, struct holt_item *ret)
 
 /* ---- visits ----------------------------------------------------------------------- */
 
-int holt_pass_on(void *ctx, const struct store_item *item)
+/* Each item as tree_scan_take() makes it, with what stays the same in locals: this is half
+ * of what a listing costs. */
+int holt_show_run(void *ctx, struct tree_scan *run)
 {
-	const struct holt_visitor *visitor = ctx;
-	struct holt_item shown;
+	const struct holt_visitor visitor = *(const struct holt_visitor *)ctx;
+	const struct tree_item *item = run->items, *const end = item + run->count;
+	const uint8_t *const bytes = run->bytes.bytes;
+	uint8_t *const key = run->key.bytes;
+	const bool keys_only = run->keys_only;
+	struct holt_item shown = {.key = key};
 
-	fill_in(item, &shown);
-	return visitor->visit(visitor->ctx, &shown);
+	for (; item < end; item++) {
+		const uint8_t *from = bytes + item->offset;
+		uint32_t fresh_bytes = item->key_bytes - item->shared_bytes;
+		int result;
+
+		copy_bytes(key + item->shared_bytes, from, fresh_bytes);
+		shown.key_bytes = item->key_bytes;
+		shown.is_prefix = item->value_bytes == TREE_ITEM_PREFIX;
+		if (!keys_only) {
+			shown.value = shown.is_prefix ? NULL : from + fresh_bytes;
+			shown.value_bytes = shown.is_prefix ? 0 : item->value_bytes;
+			shown.version = item->version;
+		}
+		result = visitor.visit(visitor.ctx, &shown);
+		if (result)
+			return result;
+	}
+	if (run->count)
+		run->key.used = end[-1].key_bytes;
+	return 0;
 }
 
 int holt_visit(struct holt *holt, const struct holt_range *range, size_t limit,
@@ -166,5 +191,5 @@ int holt_visit(struct holt *holt, const struct holt_range *range, size_t limit,
 	if (err)
 		return err;
 	count(&holt->counters.walks);
-	return store_visit(holt->store, &checked, limit, holt_pass_on, &visitor);
+	return store_visit_runs(holt->store, &checked, limit, holt_show_run, &visitor);
 }

@@ -120,7 +120,7 @@ int holt_view_visit(struct holt_view *view, const struct holt_range *range, size
 	if (err)
 		return err;
 	count(&view->holt->counters.walks);
-	return store_view_visit(view->view, &checked, limit, holt_pass_on, &visitor);
+	return store_view_visit_runs(view->view, &checked, limit, holt_show_run, &visitor);
 }
 
 int holt_view_cursor_open(struct holt_view *view, const struct holt_range *range,

@@ -191,50 +191,47 @@ int store_cursor_next(struct store_cursor *cursor, struct store_item *ret)
 
 /* ---- visits ------------------------------------------------------------------------ */
 
-/* All of a run.  As tree_scan_take(), with what stays the same in locals. */
 static int visit_run(struct tree_scan *scan, store_visit_fn visit, void *ctx)
 {
-	const uint8_t *const bytes = scan->bytes.bytes;
-	uint8_t *const key = scan->key.bytes;
-	const bool keys_only = scan->keys_only;
-	const uint32_t count = scan->count;
-	struct store_item shown = {.key = key};
+	int result = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
-		const struct tree_item *item = &scan->items[i];
-		const uint8_t *from = bytes + item->offset;
-		uint32_t rest_bytes = item->key_bytes - item->shared_bytes;
-		int result;
+	for (uint32_t i = 0; i < scan->count && !result; i++) {
+		struct store_item item;
 
-		copy_bytes(key + item->shared_bytes, from, rest_bytes);
-		shown.key_bytes = item->key_bytes;
-		shown.is_prefix = item->value_bytes == TREE_ITEM_PREFIX;
-		if (!keys_only && !shown.is_prefix) {
-			shown.value = from + rest_bytes;
-			shown.value_bytes = item->value_bytes;
-			shown.version = item->version;
-		} else {
-			shown.value = NULL;
-			shown.value_bytes = 0;
-			shown.version = 0;
-		}
-		result = visit(ctx, &shown);
-		if (result)
-			return result;
+		take(scan, i, &item);
+		result = visit(ctx, &item);
 	}
-	if (count)
-		scan->key.used = scan->items[count - 1].key_bytes;
-	return 0;
+	return result;
+}
+
+struct visitor {
+	store_visit_fn visit;
+	void *ctx;
+};
+
+static int pass_on(void *ctx, struct tree_scan *run)
+{
+	const struct visitor *visitor = ctx;
+
+	return visit_run(run, visitor->visit, visitor->ctx);
 }
 
 int store_visit(struct store *store, const struct store_range *range, uint64_t limit,
     store_visit_fn visit, void *ctx)
 {
-	return visit_tree(store, &store->tree, range, limit, visit, ctx);
+	struct visitor visitor = {visit, ctx};
+
+	return visit_tree(store, &store->tree, range, limit, pass_on, &visitor);
+}
+
+int store_visit_runs(struct store *store, const struct store_range *range, uint64_t limit,
+    store_run_fn take_run, void *ctx)
+{
+	return visit_tree(store, &store->tree, range, limit, take_run, ctx);
 }
 
 int visit_tree(struct store *store, struct tree *tree, const struct store_range *range,
-    uint64_t limit, store_visit_fn visit, void *ctx)
+    uint64_t limit, store_run_fn take_run, void *ctx)
 {
 	uint64_t left = limit ? limit : UINT64_MAX;
 	struct tree_range whole = range_of(range);
@@ -251,7 +248,7 @@ int visit_tree(struct store *store, struct tree *tree, const struct store_range 
 			break;
 		}
 		left -= scan.count;
-		result = visit_run(&scan, visit, ctx);
+		result = take_run(ctx, &scan);
 	}
 	tree_scan_fini(&scan);
 	return result;

@@ -160,6 +160,13 @@ typedef int (*store_visit_fn)(void *ctx, const struct store_item *item);
 int store_visit(struct store *store, const struct store_range *range, uint64_t limit,
     store_visit_fn visit, void *ctx);
 
+/* The same for whoever takes the items out of core/tree's runs (tree_scan_take) himself:
+ * all of each run, in order. */
+struct tree_scan;
+typedef int (*store_run_fn)(void *ctx, struct tree_scan *run);
+int store_visit_runs(struct store *store, const struct store_range *range, uint64_t limit,
+    store_run_fn take, void *ctx);
+
 /* The same, a step at a time.  The range is copied. */
 int store_cursor_open(struct store *store, const struct store_range *range, struct store_cursor **ret);
 void store_cursor_close(struct store_cursor *cursor); /* NULL allowed */
@@ -195,8 +202,8 @@ int store_view_get(struct store_view *view, const void *key, uint32_t key_bytes,
     uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
 int store_view_cursor_open(struct store_view *view, const struct store_range *range,
     struct store_cursor **ret);
-int store_view_visit(struct store_view *view, const struct store_range *range, uint64_t limit,
-    store_visit_fn visit, void *ctx);
+int store_view_visit_runs(struct store_view *view, const struct store_range *range, uint64_t limit,
+    store_run_fn take, void *ctx);
 
 /* 1: no key begins with @prefix; 0: some do. */
 int store_view_is_prefix_empty(struct store_view *view, const void *prefix, uint32_t prefix_bytes);

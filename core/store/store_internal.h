@@ -323,7 +323,7 @@ int store_get_from(struct store *store, struct tree *tree, const void *key, uint
 /* A cursor over all keys of one of the store's trees; and a visit. */
 int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);
 int visit_tree(struct store *store, struct tree *tree, const struct store_range *range,
-    uint64_t limit, store_visit_fn visit, void *ctx);
+    uint64_t limit, store_run_fn take, void *ctx);
 
 /* ---- views (view.c) ----------------------------------------------------------------- */
 

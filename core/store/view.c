@@ -526,10 +526,10 @@ int store_view_cursor_open(struct store_view *view, const struct store_range *ra
 	return err;
 }
 
-int store_view_visit(struct store_view *view, const struct store_range *range, uint64_t limit,
-    store_visit_fn visit, void *ctx)
+int store_view_visit_runs(struct store_view *view, const struct store_range *range, uint64_t limit,
+    store_run_fn take, void *ctx)
 {
-	return visit_tree(view->store, &view->tree, range, limit, visit, ctx);
+	return visit_tree(view->store, &view->tree, range, limit, take, ctx);
 }
 
 int store_view_is_prefix_empty(struct store_view *view, const void *prefix, uint32_t prefix_bytes)
