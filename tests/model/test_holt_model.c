@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "tests/model/holt_model.h"
+#include "tests/model/holt_calls.h"
 #include "tests/support/support.h"
 #include "tests/unit/test_holt.h"
 
@@ -63,70 +63,6 @@ static struct op pick_op(enum op_kind kind)
 
 /* ---- doing ---------------------------------------------------------------------------- */
 
-static int call(const struct op *op)
-{
-	const uint8_t *key = op->key.bytes;
-	size_t bytes = op->key.count;
-
-	switch (op->kind) {
-	case OP_PUT:
-		return holt_put(holt, key, bytes, &op->value, sizeof(op->value));
-	case OP_PUT_IF_ABSENT:
-		return holt_put_if_absent(holt, key, bytes, &op->value, sizeof(op->value));
-	case OP_COMPARE_AND_PUT:
-		return holt_compare_and_put(holt, key, bytes, op->version, &op->value,
-		    sizeof(op->value));
-	case OP_DELETE:
-		return holt_delete(holt, key, bytes);
-	case OP_DELETE_IF_VERSION:
-		return holt_delete_if_version(holt, key, bytes, op->version);
-	case OP_RENAME:
-		return holt_rename(holt, key, bytes, op->destination.bytes, op->destination.count,
-		    op->is_replacing ? HOLT_REPLACE : 0);
-	case OP_DROP_PREFIX:
-		return holt_drop_prefix(holt, key, bytes);
-	default:
-		return holt_move_prefix(holt, key, bytes, op->destination.bytes,
-		    op->destination.count);
-	}
-}
-
-static void add(struct holt_batch *batch, const struct op *op)
-{
-	const uint8_t *key = op->key.bytes;
-	size_t bytes = op->key.count;
-
-	switch (op->kind) {
-	case OP_PUT:
-		return holt_batch_put(batch, key, bytes, &op->value, sizeof(op->value));
-	case OP_PUT_IF_ABSENT:
-		return holt_batch_put_if_absent(batch, key, bytes, &op->value, sizeof(op->value));
-	case OP_COMPARE_AND_PUT:
-		return holt_batch_compare_and_put(batch, key, bytes, op->version, &op->value,
-		    sizeof(op->value));
-	case OP_DELETE:
-		return holt_batch_delete(batch, key, bytes);
-	case OP_DELETE_IF_VERSION:
-		return holt_batch_delete_if_version(batch, key, bytes, op->version);
-	case OP_RENAME:
-		return holt_batch_rename(batch, key, bytes, op->destination.bytes,
-		    op->destination.count, op->is_replacing ? HOLT_REPLACE : 0);
-	case OP_REQUIRE_PRESENT:
-		return holt_batch_require_present(batch, key, bytes);
-	case OP_REQUIRE_ABSENT:
-		return holt_batch_require_absent(batch, key, bytes);
-	case OP_REQUIRE_VERSION:
-		return holt_batch_require_version(batch, key, bytes, op->version);
-	case OP_REQUIRE_PREFIX_EMPTY:
-		return holt_batch_require_prefix_empty(batch, key, bytes);
-	case OP_DROP_PREFIX:
-		return holt_batch_drop_prefix(batch, key, bytes);
-	default:
-		return holt_batch_move_prefix(batch, key, bytes, op->destination.bytes,
-		    op->destination.count);
-	}
-}
-
 /* New values have versions that no value had before. */
 static void learn_versions(void)
 {
@@ -143,8 +79,6 @@ static void do_single(void)
 	static const enum op_kind kinds[] = {OP_PUT, OP_PUT, OP_PUT_IF_ABSENT, OP_COMPARE_AND_PUT,
 	    OP_DELETE, OP_DELETE_IF_VERSION, OP_RENAME, OP_MOVE_PREFIX, OP_DROP_PREFIX};
 	struct op op = pick_op(kinds[below(ARRAY_COUNT(kinds))]);
-	bool is_there = op.kind == OP_DROP_PREFIX ? model_has_below(&model, &op.key)
-						  : model_find(&model, &op.key) != NULL;
 	int expected, err;
 
 	if (op.kind == OP_MOVE_PREFIX && !model_move_fits(&model, &op))
@@ -152,51 +86,13 @@ static void do_single(void)
 	/* Else little is left to work on. */
 	if (op.kind == OP_DROP_PREFIX && op.key.count < 3)
 		return;
-	err = call(&op);
-	expected = model_apply(&model, &op);
-	if ((op.kind == OP_DELETE || op.kind == OP_DROP_PREFIX) && !is_there)
-		expected = -ENOENT;
+	err = op_call(holt, &op);
+	expected = model_call(&model, &op);
 	ck_assert_msg(err == expected, "operation %d answers %d and not %d", op.kind, err, expected);
 	made += err == 0;
 	refused += err != 0;
 	moves += err == 0 && op.kind == OP_MOVE_PREFIX;
 	learn_versions();
-}
-
-static bool names_key_below(const struct op *ops, uint32_t count, const struct op *move)
-{
-	for (uint32_t i = 0; i < count; i++) {
-		const struct model_key *keys[] = {&ops[i].key, &ops[i].destination};
-
-		for (unsigned k = 0; k < (ops[i].kind == OP_RENAME ? 2u : 1u); k++)
-			if (key_begins_with(keys[k], &move->key) ||
-			    (move->kind == OP_MOVE_PREFIX &&
-				key_begins_with(keys[k], &move->destination)))
-				return true;
-	}
-	return false;
-}
-
-/* What the batch answers, and which operation; the model's next state in scratch. */
-static int expect_batch(const struct op *ops, uint32_t count, size_t *failed)
-{
-	const struct op *last = &ops[count - 1];
-
-	*failed = SIZE_MAX;
-	scratch = model;
-	if (last->kind >= OP_MOVE_PREFIX && names_key_below(ops, count - 1, last)) {
-		*failed = count - 1;
-		return -EINVAL;
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		int err = model_apply(&scratch, &ops[i]);
-
-		if (err) {
-			*failed = i;
-			return err;
-		}
-	}
-	return 0;
 }
 
 static void do_batch(struct holt_batch *batch)
@@ -222,9 +118,9 @@ static void do_batch(struct holt_batch *batch)
 	if (below(6) == 0 && (ops[count].kind == OP_DROP_PREFIX ? ops[count].key.count > 2
 								: model_move_fits(&model, &ops[count])))
 		count++;
-	expected = expect_batch(ops, count, &failed);
+	expected = model_batch(&model, ops, count, &scratch, &failed);
 	for (uint32_t i = 0; i < count; i++)
-		add(batch, &ops[i]);
+		op_add(batch, &ops[i]);
 	err = holt_batch_commit(batch, below(2) ? HOLT_DEFAULT : HOLT_LOSSY);
 	ck_assert_msg(err == expected, "batch answers %d and not %d", err, expected);
 	ck_assert_uint_eq(holt_batch_failed(batch), failed);
