@@ -327,45 +327,6 @@ static int read_root(struct fs *fs)
 	return 0;
 }
 
-int fs_open(struct device *device, const struct fs_options *options, struct fs **ret)
-{
-	struct fs *fs = calloc(1, sizeof(*fs));
-	int err;
-
-	if (!fs)
-		return -ENOMEM;
-	fs->options = *options;
-	if (fs->options.commit_interval_ms == 0)
-		fs->options.commit_interval_ms = COMMIT_INTERVAL_MS_DEFAULT;
-	init_locks(fs);
-	err = open_store(fs, device);
-	if (err < 0) {
-		fini_locks(fs);
-		free(fs);
-		return err;
-	}
-	err = init_memory(fs);
-	if (err == 0)
-		err = read_ino_limit(fs);
-	if (err == 0)
-		err = read_root(fs);
-	if (err == 0)
-		err = reserve_open(fs);
-	if (err == 0 && !fs->is_read_only)
-		err = orphan_remove_all(fs);
-	if (err < 0) {
-		fs_abandon(fs);
-		return err;
-	}
-	*ret = fs;
-	return 0;
-}
-
-int fs_start(struct fs *fs)
-{
-	return fs->options.no_threads || fs->is_read_only ? 0 : worker_start(fs);
-}
-
 /* ---- close ------------------------------------------------------------------- */
 
 /* Data that could not be written goes with the memory it is in. */
@@ -413,10 +374,8 @@ int fs_close(struct fs *fs)
 	return err < 0 ? err : close_err;
 }
 
-void fs_abandon(struct fs *fs)
+static void abandon_all_but_store(struct fs *fs)
 {
-	struct store *store = fs->store;
-
 	worker_stop(fs);
 	fs->is_read_only = true;
 	if (fs->segment_of_slot) {
@@ -425,7 +384,64 @@ void fs_abandon(struct fs *fs)
 	}
 	reserve_drop(fs);
 	free_memory(fs);
+}
+
+void fs_abandon(struct fs *fs)
+{
+	struct store *store = fs->store;
+
+	abandon_all_but_store(fs);
 	store_abandon(store);
+}
+
+/* Opening has failed: the device stays the caller's. */
+static void give_back(struct fs *fs)
+{
+	struct store *store = fs->store;
+
+	abandon_all_but_store(fs);
+	store_give_back(store);
+}
+
+/* ---- opening all of it -------------------------------------------------------- */
+
+int fs_open(struct device *device, const struct fs_options *options, struct fs **ret)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	int err;
+
+	if (!fs)
+		return -ENOMEM;
+	fs->options = *options;
+	if (fs->options.commit_interval_ms == 0)
+		fs->options.commit_interval_ms = COMMIT_INTERVAL_MS_DEFAULT;
+	init_locks(fs);
+	err = open_store(fs, device);
+	if (err < 0) {
+		fini_locks(fs);
+		free(fs);
+		return err;
+	}
+	err = init_memory(fs);
+	if (err == 0)
+		err = read_ino_limit(fs);
+	if (err == 0)
+		err = read_root(fs);
+	if (err == 0)
+		err = reserve_open(fs);
+	if (err == 0 && !fs->is_read_only)
+		err = orphan_remove_all(fs);
+	if (err < 0) {
+		give_back(fs);
+		return err;
+	}
+	*ret = fs;
+	return 0;
+}
+
+int fs_start(struct fs *fs)
+{
+	return fs->options.no_threads || fs->is_read_only ? 0 : worker_start(fs);
 }
 
 /* ---- the whole ----------------------------------------------------------------- */

@@ -295,6 +295,12 @@ void store_abandon(struct store *store)
 	store_destroy(store);
 }
 
+void store_give_back(struct store *store)
+{
+	store->options.keep_device = true;
+	store_abandon(store);
+}
+
 /* ---- format -------------------------------------------------------------------------------------- */
 
 static uint64_t journal_frames_for(uint64_t frames, uint64_t wanted_bytes)

@@ -104,6 +104,10 @@ int store_close(struct store *store); /* NULL allowed */
 /* Gone without a checkpoint, as if the process had died.  For tests. */
 void store_abandon(struct store *store);
 
+/* The same, and the device is the caller's again: for who opens more on top of the store
+ * and fails. */
+void store_give_back(struct store *store);
+
 /* ---- reading -------------------------------------------------------------- */
 
 /*

@@ -277,6 +277,28 @@ START_TEST(write_error_is_reported_by_fsync_and_stops_changes)
 }
 END_TEST
 
+START_TEST(open_that_fails_leaves_the_device_to_its_caller)
+{
+	const struct fs_options options = {.no_threads = true, .cache_bytes = TEST_CACHE_BYTES};
+	const struct fs_format_options format = {.label = "test"};
+	const struct store_options plain = {.no_threads = true, .keep_device = true};
+	struct device *device;
+	struct store *store;
+	struct fs *fs = NULL;
+
+	ck_ok(device_open_memory(64 << 20, &device));
+	ck_ok(fs_format(device, &format));
+	ck_ok(store_open(device, &plain, &store));
+	ck_ok(store_delete(store, KEY_ROOT_INODE, 1, NULL, NULL));
+	ck_ok(store_close(store));
+	ck_assert_int_eq(fs_open(device, &options, &fs), -EUCLEAN);
+	ck_assert_ptr_null(fs);
+	/* It is there, and to be closed. */
+	ck_assert_uint_eq(device_bytes(device), 64 << 20);
+	device_close(device);
+}
+END_TEST
+
 TCase *test_fs_recovery(void)
 {
 	TCase *tests = tcase_create("recovery");
@@ -290,6 +312,7 @@ TCase *test_fs_recovery(void)
 	tcase_add_test(tests, unlinked_files_are_removed_by_the_next_open);
 	tcase_add_test(tests, close_leaves_no_orphan_behind);
 	tcase_add_test(tests, power_cuts_keep_what_was_promised);
+	tcase_add_test(tests, open_that_fails_leaves_the_device_to_its_caller);
 	tcase_add_test(tests, write_error_is_reported_by_fsync_and_stops_changes);
 	return tests;
 }
