@@ -64,6 +64,15 @@ void superblock_seal(struct superblock *sb)
 	sb->checksum = to_le32(superblock_checksum(sb));
 }
 
+/* Frame ids index the manifest; the trees have a root each, the internal one perhaps none. */
+static bool roots_are_sane(const struct superblock *sb)
+{
+	uint64_t end = from_le64(sb->frame_id_end), user = from_le64(sb->user_root);
+
+	return end <= MAP_ENTRIES_MAX && user < end && from_le64(sb->internal_root) < end &&
+	       user != from_le64(sb->internal_root);
+}
+
 static bool fields_are_sane(const struct superblock *sb, uint64_t volume_bytes)
 {
 	uint64_t frames = from_le64(sb->frame_count);
@@ -77,7 +86,7 @@ static bool fields_are_sane(const struct superblock *sb, uint64_t volume_bytes)
 	if (first == 0 || count == 0 || first >= frames || count >= frames - first)
 		return false;
 	return is_aligned(from_le64(sb->checkpoint_lsn), JOURNAL_ALIGN) &&
-	       from_le64(sb->user_root) < from_le64(sb->frame_id_end) &&
+	       from_le64(sb->checkpoint_lsn) <= LSN_MAX && roots_are_sane(sb) &&
 	       from_le64(sb->manifest.block) < frames * FRAME_BLOCKS &&
 	       from_le64(sb->space.block) < frames * FRAME_BLOCKS;
 }

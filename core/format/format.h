@@ -185,6 +185,7 @@ struct frame_header {
  * another LSN, in another volume or when torn.
  */
 #define JOURNAL_ALIGN 8u
+#define LSN_MAX (UINT64_MAX / 2) /* no log ever comes near it */
 #define JOURNAL_RECORD_MAX (8u * 1024 * 1024) /* header and body */
 
 enum journal_type {

@@ -46,9 +46,13 @@ enum frame_kind { FRAME_TREE = 0, FRAME_DATA = 1 };
 /* kind in bit 63, number below. */
 typedef uint64_t frame_key;
 
+/* Of no frame: what becomes of numbers that would reach into the bit of the kind.  (Ids
+ * come from disk as well.) */
+#define FRAME_NUMBER_NONE (UINT64_MAX / 2)
+
 static inline frame_key frame_key_make(enum frame_kind kind, uint64_t number)
 {
-	return ((uint64_t)kind << 63) | number;
+	return ((uint64_t)kind << 63) | (number < FRAME_NUMBER_NONE ? number : FRAME_NUMBER_NONE);
 }
 
 static inline enum frame_kind frame_key_kind(frame_key key)
