@@ -16,6 +16,7 @@
 #include "config.h"
 
 #include "tree/buffer.h"
+#include "tree/scan.h"
 #include "tree/tree_internal.h"
 
 struct leftmost {
@@ -30,19 +31,22 @@ enum { NO_KEY = 0, HAS_KEY = 1, NEXT_FRAME = 2 };
 
 static int append(struct leftmost *way, const void *bytes, uint32_t count)
 {
-	return way->key ? buffer_append(way->key, bytes, count) : 0;
+	if (!way->key)
+		return 0;
+	return way->key->used <= PATH_MAX_BYTES ? buffer_append(way->key, bytes, count) : -EUCLEAN;
 }
 
 /* From node @ref, @skip bytes of whose prefix are part of the key already. */
 static int walk_image(struct leftmost *way, const void *image, node_ref ref, uint32_t skip)
 {
-	for (;;) {
+	for (unsigned levels = 0;; levels++) {
 		const struct node_inner *inner = (const void *)node_at(image, ref);
 		struct node_entry entry;
 		uint8_t byte;
 		int err;
 
-		if (!inner)
+		/* Nodes in a circle have no end. */
+		if (!inner || levels == FRAME_LEVELS_MAX)
 			return -EUCLEAN;
 		if (!node_is_inner((const void *)inner) || from_le16(inner->terminal))
 			return HAS_KEY;

@@ -25,10 +25,9 @@
 /* For ASSERT_SLOW: what a structural step made is a frame in order. */
 static inline bool is_in_order(const void *image)
 {
-	static const struct tree_visit nothing;
 	const char *why;
 
-	return tree_frame_walk(image, &nothing, &why) == 0;
+	return image_check(image, &why) == 0;
 }
 
 uint32_t tree_take_spare(struct tree_spares *spares)

@@ -141,6 +141,9 @@ node_ref image_copy_top(void *image, const void *source, node_ref from, const ui
  * reference was damaged. */
 bool image_compact(void *image, const void *source);
 
+/* -EUCLEAN: the image contradicts itself, and @ret_why says in what.  -ENOMEM. */
+int image_check(const void *image, const char **ret_why);
+
 /*
  * Bytes of the subtree at each reference: @ret_sizes[ref], for an image that
  * image_compact() made (children lie behind their parents), and whether there is a

@@ -66,7 +66,7 @@ static int look_into(struct search *search, const void *image, uint32_t *depth,
 	uint32_t best_bytes = 0;
 
 	*ret_crossing = NULL;
-	for (;;) {
+	for (bool is_root = true;; is_root = false) {
 		const struct node *node = node_at(image, ref);
 		const struct node_inner *inner = (const void *)node;
 		bool is_leaf = node && node_is_leaf(node);
@@ -74,7 +74,7 @@ static int look_into(struct search *search, const void *image, uint32_t *depth,
 		uint32_t bytes, rest = search->key_bytes - *depth;
 		uint64_t head;
 
-		if (!node)
+		if (!node || (is_root && !node_is_inner(node)))
 			return -EUCLEAN;
 		if (node->type == NODE_CROSSING) {
 			*ret_crossing = (const void *)node;

@@ -40,6 +40,27 @@ static bool latch_for_look(struct tree *tree, uint64_t frame_id, uint32_t *ret_s
 	return true;
 }
 
+/* Frames read from disk may be anything: also each other's parents. */
+static int check_frames(const struct fold *fold)
+{
+	struct tree *tree = fold->tree;
+	const struct tree_hop *hop = &fold->hop, *parent = &fold->parent;
+	const struct node_crossing *crossing;
+	int err = tree_check_frame(tree, hop->frame_id, hop->slot);
+
+	if (err)
+		return err;
+	if (hop->frame_id == tree->root_id)
+		return -ENOENT;
+	if (hop->frame_id == parent->frame_id)
+		return -EUCLEAN;
+	err = tree_check_frame(tree, parent->frame_id, parent->slot);
+	if (err)
+		return err;
+	crossing = (const void *)node_at(tree_image(tree, parent->slot), parent->path.leaf);
+	return tree_is_within(tree_image(tree, hop->slot), crossing->lo, crossing->hi) ? 0 : -EUCLEAN;
+}
+
 /* The last frame on the way and its parent, both pinned.  -ENOENT: it is the root. */
 static int find_last(struct fold *fold, struct tree_need *need)
 {
@@ -58,9 +79,7 @@ static int find_last(struct fold *fold, struct tree_need *need)
 		image_find(image, fold->key, fold->key_bytes, hop.depth, &hop.path);
 		fold->hop = hop;
 		if (hop.path.result != IMAGE_CROSSING)
-			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN :
-			       hop.frame_id == tree->root_id		? -ENOENT :
-									  0;
+			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : check_frames(fold);
 		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);
 		hop.depth = hop.path.depth;
 	}
@@ -178,6 +197,18 @@ static void widen_crossing(struct fold *fold, void *image, const struct node_cro
 	image_free(image, gone);
 }
 
+static int check_neighbour(struct fold *fold, const struct node_crossing *neighbour, uint32_t slot)
+{
+	uint64_t id = from_le64(neighbour->frame_id);
+	int err = tree_check_frame(fold->tree, id, slot);
+
+	if (err)
+		return err;
+	if (id == fold->hop.frame_id || id == fold->parent.frame_id || id == fold->tree->root_id)
+		return -EUCLEAN;
+	return tree_is_within(tree_image(fold->tree, slot), neighbour->lo, neighbour->hi) ? 0 : -EUCLEAN;
+}
+
 static int merge_neighbour(struct fold *fold, const struct node_crossing *neighbour,
     uint32_t neighbour_slot, struct tree_spares *spares)
 {
@@ -223,7 +254,9 @@ static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct t
 
 		return tree_lacks_hop(tree, need, &beside, &fold->parent);
 	}
-	err = merge_neighbour(fold, &neighbour, slot, spares);
+	err = check_neighbour(fold, &neighbour, slot);
+	if (!err)
+		err = merge_neighbour(fold, &neighbour, slot, spares);
 	pool_unpin(tree->pool, slot);
 	return err;
 }

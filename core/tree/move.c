@@ -77,10 +77,12 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 	move->src_depth = hop.depth;
 	if (err)
 		return err;
-	if (image_find_subtree(tree_image(tree, hop.slot), move->src, move->src_bytes, &hop.path, &subtree))
-		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
-	else
+	err = tree_check_frame(tree, hop.frame_id, hop.slot);
+	if (!err && !image_find_subtree(tree_image(tree, hop.slot), move->src, move->src_bytes, &hop.path,
+			&subtree))
 		err = -ENOENT;
+	if (!err)
+		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
 	if (!err)
 		err = tree_hold_frame(tree, tx, hop.slot);
 	if (err) {
@@ -218,6 +220,11 @@ static int find_destination(struct tree *tree, struct tree_move *move, const str
 	move->dst_depth = hop.depth;
 	if (err)
 		return err;
+	err = tree_check_frame(to, hop.frame_id, hop.slot);
+	if (err) {
+		pool_unlatch_shared(tree->pool, hop.slot);
+		return err;
+	}
 	if (image_find_subtree(tree_image(tree, hop.slot), move->dst, move->dst_bytes, &hop.path, &subtree) &&
 	    !is_cleared(move, earlier, earlier_count)) {
 		err = tree_find_any(to, &hop, move->dst, move->dst_bytes, &move->dst_below, need);

@@ -258,6 +258,25 @@ static void carry_out_cut(struct split *split, struct cut *cut, struct tree_spar
 
 /* ---- making room ------------------------------------------------------------------- */
 
+/* Frames read from disk may be anything: also each other's parents. */
+static int check_frames(const struct split *split)
+{
+	struct tree *tree = split->tree;
+	const struct tree_hop *hop = &split->hop, *parent = &split->parent;
+	const struct node_crossing *crossing;
+	int err = tree_check_frame(tree, hop->frame_id, hop->slot);
+
+	if (err || !split->has_parent)
+		return err;
+	if (hop->frame_id == parent->frame_id)
+		return -EUCLEAN;
+	err = tree_check_frame(tree, parent->frame_id, parent->slot);
+	if (err)
+		return err;
+	crossing = (const void *)node_at(tree_image(tree, parent->slot), parent->path.leaf);
+	return tree_is_within(tree_image(tree, hop->slot), crossing->lo, crossing->hi) ? 0 : -EUCLEAN;
+}
+
 /* Finds the frame and its parent on the way to the key and pins them. */
 static int find_frames(struct split *split, uint64_t frame_id, struct tree_need *need)
 {
@@ -281,7 +300,7 @@ static int find_frames(struct split *split, uint64_t frame_id, struct tree_need 
 		image_find(image, split->key, split->key_bytes, hop.depth, &hop.path);
 		split->hop = hop;
 		if (hop.frame_id == frame_id)
-			return 0;
+			return check_frames(split);
 		if (hop.path.result != IMAGE_CROSSING)
 			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : -ENOENT;
 		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);

@@ -109,6 +109,16 @@ bool tree_needs_place(struct tree *tree, uint32_t slot); /* it gets dirty */
 uint32_t tree_make_writable(struct tree *tree, uint64_t frame_id, uint32_t slot,
     struct tree_spares *spares);
 
+/*
+ * Can the frame be changed?  Blocks with good checksums may hold anything: what was read
+ * from disk is walked once before it is changed for the first time, or taken apart.  Readers
+ * bound what they read instead.  -EUCLEAN, logged.  Latched, or in the gate exclusively.
+ */
+int tree_check_frame(struct tree *tree, uint64_t frame_id, uint32_t slot);
+
+/* Do all entries of a checked frame's root lie in lo..hi, for which its crossing stands? */
+bool tree_is_within(const void *image, unsigned lo, unsigned hi);
+
 /* Puts a finished image (leased slot, not latched) in place of the live frame in
  * @slot, which is exclusively latched; both end unlatched. */
 void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uint32_t new_slot);

@@ -174,6 +174,16 @@ int tree_check_guard(const void *image, const struct image_path *path, enum tree
 	}
 }
 
+static int check_frames(struct tree *tree, const struct tree_tx *tx)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < tx->frame_count && !err; i++)
+		if (tx->frames[i].is_edited)
+			err = tree_check_frame(tree, tx->frames[i].frame_id, tx->frames[i].slot);
+	return err;
+}
+
 static int check_edits(struct tree *tree, struct tree_tx *tx)
 {
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
@@ -248,7 +258,9 @@ int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spa
 		err = latch_frames(tree, tx, need);
 	if (err)
 		return err;
-	err = check_edits(tree, tx);
+	err = check_frames(tree, tx);
+	if (!err)
+		err = check_edits(tree, tx);
 	if (!err)
 		err = check_room(tree, tx, need);
 	if (!err)
