@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -47,6 +48,27 @@ static void apply_runs(struct store *store, const struct store_batch *batch)
 	}
 }
 
+static bool begins_with(const struct tree_edit *edit, const uint8_t *prefix, uint32_t prefix_bytes)
+{
+	return edit->key_bytes >= prefix_bytes && memcmp(edit->key, prefix, prefix_bytes) == 0;
+}
+
+/* No key that the batch changes lies where the move takes away or puts something.  What
+ * comes from the log need not be so. */
+static bool edits_lie_apart(const struct store_batch *batch, const struct tree_move *move)
+{
+	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
+		const struct tree_edit *edit = &batch->tx.edits[i];
+
+		if (edit->kind != TREE_PUT && edit->kind != TREE_ERASE)
+			continue;
+		if (begins_with(edit, move->src, move->src_bytes) ||
+		    (!move->dst_tree && begins_with(edit, move->dst, move->dst_bytes)))
+			return false;
+	}
+	return true;
+}
+
 static int check_moves(struct store *store, struct store_batch *batch, struct tree_need *need)
 {
 	for (uint32_t i = 0; i < batch->move_count; i++) {
@@ -54,6 +76,10 @@ static int check_moves(struct store *store, struct store_batch *batch, struct tr
 		int err = tree_move_check(&store->tree, move, batch->moves, i, &batch->tx,
 		    &batch->spares, need);
 
+		if (!err && !edits_lie_apart(batch, move)) {
+			tree_move_end(&store->tree, move);
+			err = -EINVAL;
+		}
 		/* Nothing below the source: nothing to do. */
 		if (err == -ENOENT && (!batch->requires_sources || move->dst_tree))
 			continue;

@@ -9,7 +9,8 @@
  * pin, no gate.  So what it sees is true of each frame by itself at some moment; edges
  * may have changed since they were read.  A frame that is gone is passed over.  Moves
  * may bring frames in front of the walk again, but a walk ends: it goes on only to what
- * lies below, and nobody moves forever.
+ * lies below, and nobody moves forever.  (On a damaged volume frames may lie below
+ * themselves; then it ends when it has seen far more of them than there are.)
  *
  * Frames that are not in the pool are read into the walk's own memory.  Nothing is
  * loaded or evicted, nor counted, for somebody's curiosity.
@@ -24,6 +25,9 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+
+/* How often a walk may meet a frame, on average, before something must be wrong. */
+#define VISITS_MOST 16u
 
 struct pending_frame {
 	uint64_t id, parent;
@@ -155,13 +159,29 @@ static int look(struct frame_walk *walk, bool is_dirty)
 	return err;
 }
 
+/* More frames than this there never were. */
+static uint64_t ids_given(struct store *store)
+{
+	uint64_t next_id;
+
+	mutex_lock(&store->dirty_mutex);
+	next_id = store->next_id;
+	mutex_unlock(&store->dirty_mutex);
+	return next_id;
+}
+
 static int walk_on(struct frame_walk *walk,
     int (*fn)(void *ctx, const struct walked_frame *frame, uint64_t pending), void *ctx)
 {
+	uint64_t visits = 0;
 	bool is_dirty;
 	int err = 0;
 
 	while (walk->count > 0 && !err) {
+		if (++visits / VISITS_MOST > ids_given(walk->store)) {
+			log_error("tree frame %llu lies below itself", (unsigned long long)walk->now.id);
+			return -EUCLEAN;
+		}
 		free(walk->now.path);
 		walk->now = walk->stack[--walk->count];
 		err = store_peek_frame(walk->store, walk->now.id, walk->image, &is_dirty);

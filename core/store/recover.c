@@ -232,6 +232,21 @@ static int apply_runs_of(struct recovery *recovery, const struct chunk *chunk)
 	return err;
 }
 
+/* What a batch once did, and now is refused, the log says wrongly. */
+static int replay_error(int err)
+{
+	switch (err) {
+	case -EINVAL:
+	case -EEXIST:
+	case -ENOENT:
+	case -ENAMETOOLONG:
+	case -E2BIG:
+		return -EUCLEAN;
+	default:
+		return err;
+	}
+}
+
 static int apply_chunk(struct recovery *recovery, const struct chunk *chunk)
 {
 	struct store *store = recovery->store;
@@ -257,6 +272,7 @@ static int apply_chunk(struct recovery *recovery, const struct chunk *chunk)
 		if (!err)
 			err = apply_runs_of(recovery, chunk);
 	}
+	err = replay_error(err);
 	if (err)
 		log_error("journal: records from LSN %llu to %llu could not be replayed: %s",
 		    (unsigned long long)chunk->from, (unsigned long long)chunk->end, strerror(-err));

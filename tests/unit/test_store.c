@@ -349,6 +349,32 @@ START_TEST(store_guards_alone_leave_nothing_in_the_journal)
 }
 END_TEST
 
+START_TEST(store_refuses_changes_below_moves_of_the_same_batch)
+{
+	static const char *const keys[] = {"a/1", "b/2"};
+
+	char value[8];
+	uint32_t bytes;
+
+	open_store(&small);
+	ck_ok(store_put(store, "a/1", 3, "1", 1, NULL, NULL));
+	for (unsigned i = 0; i < 4; i++) {
+		struct store_batch *batch;
+
+		ck_ok(store_batch_create(store, &batch));
+		if (i % 2)
+			store_batch_put(batch, keys[i / 2], 3, "x", 1);
+		else
+			store_batch_delete(batch, keys[i / 2], 3);
+		store_batch_move_prefix(batch, "a/", 2, "b/", 2);
+		ck_assert_int_eq(store_commit(store, batch, NULL), -EINVAL);
+		store_batch_destroy(batch);
+	}
+	ck_ok(store_get(store, "a/1", 3, value, sizeof(value), &bytes, NULL));
+	ck_assert_mem_eq(value, "1", 1);
+}
+END_TEST
+
 START_TEST(store_deletes_keys_that_moves_have_made_long)
 {
 	static char key[STORE_KEY_MAX + 100];
@@ -544,6 +570,7 @@ int main(void)
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
 	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
+	tcase_add_test(tcase, store_refuses_changes_below_moves_of_the_same_batch);
 	tcase_add_test(tcase, store_deletes_keys_that_moves_have_made_long);
 	tcase_add_test(tcase, store_single_writes_do_what_batches_of_one_do);
 	tcase_add_test(tcase, store_single_writes_refuse_what_is_too_long);
