@@ -193,6 +193,7 @@ static int sync_directory_of(const char *path)
 static int size_file(int fd, const char *path, uint64_t bytes)
 {
 	struct stat st;
+	int err;
 
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? 0 : -errno;
@@ -200,9 +201,9 @@ static int size_file(int fd, const char *path, uint64_t bytes)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_size > 0)
 		return 0;
-	if (ftruncate(fd, (off_t)bytes) < 0)
-		return -errno;
-	return sync_directory_of(path);
+	/* The name first: whoever finds a file with a size can rely on it. */
+	err = sync_directory_of(path);
+	return !err && ftruncate(fd, (off_t)bytes) < 0 ? -errno : err;
 }
 
 static int create_file(const char *path, const struct holt_options *options, bool *ret_is_new)

@@ -83,6 +83,37 @@ START_TEST(holt_creates_a_store_when_asked)
 }
 END_TEST
 
+/* Wrapped: watches out for the directory's. */
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+static unsigned directory_syncs;
+static int64_t size_at_sync;
+
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	ck_ok(fstat(fd, &st));
+	if (S_ISDIR(st.st_mode) && directory_syncs++ == 0) {
+		ck_ok(stat(path, &st));
+		size_at_sync = st.st_size;
+	}
+	return __real_fsync(fd);
+}
+
+/* Who dies in between leaves a file that the next creation begins anew. */
+START_TEST(holt_makes_its_files_name_durable_first)
+{
+	directory_syncs = 0;
+	ck_ok(open_file(HOLT_CREATE));
+	ck_assert_uint_eq(directory_syncs, 1);
+	ck_assert_int_eq(size_at_sync, 0);
+	ck_ok(holt_close(holt));
+	ck_ok(open_file(HOLT_CREATE));
+	ck_assert_uint_eq(directory_syncs, 1);
+}
+END_TEST
+
 START_TEST(holt_leaves_nothing_behind_that_it_could_not_create)
 {
 	struct holt_options options = options_for(HOLT_CREATE);
@@ -429,6 +460,7 @@ static void add_files(Suite *suite)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, holt_creates_a_store_when_asked);
+	tcase_add_test(tcase, holt_makes_its_files_name_durable_first);
 	tcase_add_test(tcase, holt_leaves_nothing_behind_that_it_could_not_create);
 	tcase_add_test(tcase, holt_creates_again_what_was_not_finished);
 	tcase_add_test(tcase, holt_refuses_what_is_no_store);
