@@ -222,7 +222,7 @@ void store_batch_destroy(struct store_batch *batch); /* NULL allowed */
  * Adding to a batch copies what is passed.  Errors (-ENAMETOOLONG, -E2BIG, -ENOMEM)
  * stick to the batch: store_commit() answers the first, so callers need not check
  * each call.  A key may be named once in a batch, except that a guard may name it
- * too; keys of puts, deletes and guards lie outside the batch's own moves and drops.
+ * too; keys of puts and deletes lie outside the batch's own moves and drops (-EINVAL).
  */
 void store_batch_put(struct store_batch *batch, const void *key, uint32_t key_bytes,
     const void *value, uint32_t value_bytes);
