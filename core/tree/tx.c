@@ -174,6 +174,7 @@ int tree_check_guard(const void *image, const struct image_path *path, enum tree
 	}
 }
 
+/* Last, for it costs most, and what is lacking is asked for more than once. */
 static int check_frames(struct tree *tree, const struct tree_tx *tx)
 {
 	int err = 0;
@@ -258,13 +259,13 @@ int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spa
 		err = latch_frames(tree, tx, need);
 	if (err)
 		return err;
-	err = check_frames(tree, tx);
-	if (!err)
-		err = check_edits(tree, tx);
+	err = check_edits(tree, tx);
 	if (!err)
 		err = check_room(tree, tx, need);
 	if (!err)
 		err = check_spares(tree, tx, spares, need);
+	if (!err)
+		err = check_frames(tree, tx);
 	if (err) {
 		unlatch_first(tree, tx, tx->frame_count);
 		return err;
