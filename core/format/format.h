@@ -40,7 +40,10 @@
  */
 #define FEATURES_COMPAT_KNOWN 0ull
 #define FEATURES_RO_COMPAT_KNOWN 0ull
-#define FEATURES_INCOMPAT_KNOWN 0ull
+#define FEATURES_INCOMPAT_KNOWN FEATURE_PIECES
+
+/* incompat: replay_pieces is not 0. */
+#define FEATURE_PIECES BIT(0)
 
 #define SUPERBLOCK_CLEAN BIT(0) /* flags: closed after a final checkpoint */
 
@@ -73,7 +76,8 @@ struct superblock {
 	le64 user_root;			     /* 224: frame id of the tree's root */
 	le64 internal_root;		     /* 232: of dropped subtrees; 0: none */
 	le64 frame_id_end;		     /* 240: frame ids in use are below */
-	uint8_t reserved[BLOCK_BYTES - 248]; /* 248 */
+	le32 replay_pieces;		     /* 248: of the record at checkpoint_lsn, applied */
+	uint8_t reserved[BLOCK_BYTES - 252]; /* 252 */
 };
 
 extern const uint8_t superblock_magic[8];

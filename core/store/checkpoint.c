@@ -46,7 +46,8 @@ struct dirty_frame {
 struct checkpoint {
 	struct store *store;
 	lsn_t lsn;
-	uint64_t epoch; /* of the images it writes */
+	uint32_t pieces; /* of the record there, in recovery */
+	uint64_t epoch;	 /* of the images it writes */
 	uint64_t frame_id_end, internal_root;
 	struct dirty_frame *frames;
 	uint32_t frame_count;
@@ -112,6 +113,7 @@ static int begin(struct checkpoint *checkpoint)
 		store_stock_spares(store, min_of(SPARES_AHEAD, atomic_load(&store->dirty_count)));
 	gate_enter_exclusive(store->gate);
 	checkpoint->lsn = store->journal ? journal_cut(store->journal) : store->replay_lsn;
+	checkpoint->pieces = store->journal ? 0 : store->replay_pieces;
 	checkpoint->epoch = store->tree.epoch++;
 	atomic_store(&store->cut_lsn, checkpoint->lsn);
 	checkpoint->copies_before = atomic_load(&store->tree.counters.cow_copies);
@@ -313,6 +315,8 @@ static int write_image(struct checkpoint *checkpoint, bool is_final)
 	if (!err)
 		err = device_flush(store->device);
 	superblock.checkpoint_lsn = to_le64(checkpoint->lsn);
+	superblock.replay_pieces = to_le32(checkpoint->pieces);
+	superblock.incompat = to_le64(checkpoint->pieces ? FEATURE_PIECES : 0);
 	superblock.frame_id_end = to_le64(checkpoint->frame_id_end);
 	superblock.internal_root = to_le64(checkpoint->internal_root);
 	superblock.flags = to_le64(is_final ? SUPERBLOCK_CLEAN : 0);

@@ -117,6 +117,7 @@ static lsn_t log_batch(struct store *store, struct store_batch *batch, lsn_t rep
 	if (!store->journal && !store->is_memory) {
 		/* A checkpoint from now on contains the batch. */
 		store->replay_lsn = *ret_end;
+		store->replay_pieces = batch->replay_pieces;
 		return replay_lsn;
 	}
 	/* Guards alone change nothing. */

@@ -213,6 +213,7 @@ static int begin_writing(struct store *store, bool was_clean)
 	} else {
 		start = round_up(store->replay_lsn, BLOCK_BYTES) + journal_bytes;
 		store->replay_lsn = start;
+		store->replay_pieces = 0;
 		err = store_run_checkpoint(store, false);
 	}
 	if (!err)
@@ -228,6 +229,7 @@ static int open_assembled(struct store *store)
 	int err = collect_free_ids(store);
 
 	store->replay_lsn = from_le64(store->superblock.checkpoint_lsn);
+	store->replay_pieces = from_le32(store->superblock.replay_pieces);
 	if (!err && !was_clean)
 		err = store_recover(store);
 	if (!err && !store->options.is_read_only)

@@ -20,8 +20,10 @@
  * the middle of a chunk is a checkpoint at its begin that already has some of its keys.
  * Should recovery be cut off and begin there again, all of the chunk is applied again,
  * and each key comes to the same.  (So what a shared ring has of the log is written to
- * the device first: the ring would not survive a loss of power.)  Block runs would not: they are applied at the end, in
- * order, together with the step of `replay_lsn` behind the chunk.
+ * the device first: the ring would not survive a loss of power.)  Block runs would not:
+ * they are applied at the end, in order, together with the step of `replay_lsn` behind
+ * the chunk.  A record applied by itself is taken to pieces if the pool cannot hold all
+ * it changes, and checkpoints between them say how many are applied.
  *
  * Locks: one of rank LEAF for the queue.
  */
@@ -45,7 +47,8 @@
 struct recovery {
 	struct store *store;
 	struct store_batch *batch;  /* the reader's, to parse with */
-	struct store_batch *group;  /* to apply with */
+	struct store_batch *group;  /* to apply chunks with */
+	struct store_batch *record; /* to apply a record by itself */
 	struct journal_extent extent;
 	bool has_uses;
 	uint8_t *block;
@@ -130,52 +133,53 @@ static void look_for_runs(void *ctx, const void *body, uint32_t body_bytes)
 
 /*
  * A pool smaller than the one the batch was made with may not hold all its frames at
- * once.  Nobody looks on: edit by edit it comes to the same.  Should it happen that a
- * checkpoint falls in between and recovery is cut off as well, the record is replayed
- * from its beginning, which for puts and deletes makes no difference; hence they come
- * first.
+ * once.  Nobody looks on: piece by piece it comes to the same.  Checkpoints may fall in
+ * between.  Of a record (@is_record) each names the pieces it has, for a step of erasing
+ * and a move begin from another state when they are made again.  The transactions of
+ * a chunk may be.
  */
-static int replay_in_pieces(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
+static int replay_in_pieces(struct store *store, struct store_batch *batch, bool is_record,
+    lsn_t lsn, lsn_t end)
 {
 	struct tree_edit *edits = batch->tx.edits;
 	uint32_t edit_count = batch->tx.edit_count, move_count = batch->move_count;
-	uint32_t run_count = batch->run_count;
+	uint32_t run_count = batch->run_count, done = store->replay_pieces;
 	struct tree_move moves[BATCH_MOVES_MAX];
 	lsn_t again = lsn;
 	int err = 0;
 
 	memcpy(moves, batch->moves, sizeof(moves));
-	batch->run_count = batch->move_count = 0;
-	batch->tx.edit_count = 1;
-	for (uint32_t i = 0; i < edit_count && !err; i++, batch->tx.edits++) {
+	batch->run_count = 0;
+	for (uint32_t i = 0; i < edit_count + move_count && !err; i++) {
+		bool is_edit = i < edit_count;
+
+		batch->tx.edits = edits + i;
+		batch->tx.edit_count = is_edit;
+		batch->move_count = !is_edit;
+		if (!is_edit)
+			batch->moves[0] = moves[i - edit_count];
+		batch->replay_pieces = is_record ? done + i + 1 : 0;
 		err = store_throttle(store);
 		if (!err)
 			err = batch_apply(store, batch, lsn, &again);
 	}
 	batch->tx.edits = edits;
-	batch->tx.edit_count = 0;
-	/* So that there is no need for one in between. */
-	if (!err && move_count)
-		err = store_run_checkpoint(store, false);
-	for (uint32_t i = 0; i < move_count && !err; i++) {
-		batch->move_count = 1;
-		batch->moves[0] = moves[i];
-		err = batch_apply(store, batch, lsn, &again);
-	}
-	batch->move_count = 0;
+	batch->tx.edit_count = batch->move_count = batch->replay_pieces = 0;
 	batch->run_count = run_count;
 	return err ? err : batch_apply(store, batch, lsn, &end);
 }
 
-static int apply_batch(struct store *store, struct store_batch *batch, lsn_t lsn, lsn_t end)
+static int apply_batch(struct store *store, struct store_batch *batch, bool is_record,
+    lsn_t lsn, lsn_t end)
 {
 	lsn_t after = end;
 	int err = store_throttle(store);
 
+	batch->replay_pieces = 0;
 	if (!err)
 		err = batch_apply(store, batch, lsn, &after);
 	if (err == -E2BIG)
-		err = replay_in_pieces(store, batch, lsn, end);
+		err = replay_in_pieces(store, batch, is_record, lsn, end);
 	return err ? err : store_error(store);
 }
 
@@ -212,7 +216,7 @@ static int apply_ops(struct recovery *recovery, const struct chunk *chunk)
 	for (uint32_t next = 0; next < chunk->op_count && !err;) {
 		next = fill_group(chunk, next, group);
 		if (group->tx.edit_count)
-			err = apply_batch(recovery->store, group, chunk->from, chunk->from);
+			err = apply_batch(recovery->store, group, false, chunk->from, chunk->from);
 	}
 	return err;
 }
@@ -226,7 +230,7 @@ static int apply_runs_of(struct recovery *recovery, const struct chunk *chunk)
 	group->tx.edit_count = 0;
 	group->runs = chunk->runs;
 	group->run_count = chunk->run_count;
-	err = apply_batch(recovery->store, group, chunk->from, chunk->end);
+	err = apply_batch(recovery->store, group, false, chunk->from, chunk->end);
 	group->runs = runs;
 	group->run_count = 0;
 	return err;
@@ -247,6 +251,39 @@ static int replay_error(int err)
 	}
 }
 
+/* Leaves out the pieces of the record that a checkpoint had. */
+static int skip_pieces(struct store_batch *batch, uint32_t pieces)
+{
+	uint32_t edits = min_of(pieces, batch->tx.edit_count), moves = pieces - edits;
+
+	if (moves > batch->move_count)
+		return -EUCLEAN;
+	batch->tx.edit_count -= edits;
+	memmove(batch->tx.edits, batch->tx.edits + edits, batch->tx.edit_count * sizeof(*batch->tx.edits));
+	batch->move_count -= moves;
+	memmove(batch->moves, batch->moves + moves, batch->move_count * sizeof(*batch->moves));
+	return 0;
+}
+
+static int apply_record(struct recovery *recovery, const struct chunk *chunk)
+{
+	struct store *store = recovery->store;
+	struct store_batch *batch = recovery->record;
+	uint32_t pieces = store->replay_pieces;
+	int err = batch_parse(batch, chunk->bytes, chunk->used);
+
+	/* Pieces of erasing are leaves, and those that went are not among the first now. */
+	if (!err && batch->erase_count) {
+		uint32_t erased = min_of(pieces, batch->erase_count);
+
+		pieces -= erased;
+		err = drop_take(store, batch, batch->erase_count - erased);
+	}
+	if (!err)
+		err = skip_pieces(batch, pieces);
+	return err ? err : apply_batch(store, batch, true, chunk->from, chunk->end);
+}
+
 static int apply_chunk(struct recovery *recovery, const struct chunk *chunk)
 {
 	struct store *store = recovery->store;
@@ -256,17 +293,9 @@ static int apply_chunk(struct recovery *recovery, const struct chunk *chunk)
 	recovery->group->tree = &store->tree;
 	recovery->group->erase_count = 0;
 	if (chunk->is_single) {
-		struct tree_edit *edits = recovery->group->tx.edits;
-
-		recovery->group->tx.edits = NULL;
-		recovery->group->edit_size = 0;
-		err = batch_parse(recovery->group, chunk->bytes, chunk->used);
-		if (!err && recovery->group->erase_count)
-			err = drop_take(store, recovery->group, recovery->group->erase_count);
-		if (!err)
-			err = apply_batch(store, recovery->group, chunk->from, chunk->end);
-		free(recovery->group->tx.edits);
-		recovery->group->tx.edits = edits;
+		err = apply_record(recovery, chunk);
+	} else if (store->replay_pieces) {
+		err = -EUCLEAN;
 	} else {
 		err = apply_ops(recovery, chunk);
 		if (!err)
@@ -438,6 +467,11 @@ static int recover_with(struct recovery *recovery)
 	store->replay_lsn = recovery->extent.from;
 	err = replay(recovery);
 	space_guard_end(store->space);
+	if (!err && store->replay_pieces) {
+		log_error("journal: the record at LSN %llu is lost, of which the volume has a part",
+		    (unsigned long long)recovery->extent.from);
+		err = -EUCLEAN;
+	}
 	store->replay_lsn = recovery->extent.end;
 	if (!err && atomic_load(&store->stats.replayed_records))
 		log_info("recovered: %llu transactions replayed",
@@ -453,6 +487,8 @@ int store_recover(struct store *store)
 
 	if (!err)
 		err = store_batch_create(store, &recovery.group);
+	if (!err)
+		err = store_batch_create(store, &recovery.record);
 	mutex_init(&recovery.mutex, RANK_LEAF);
 	condition_init(&recovery.changed);
 	recovery.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
@@ -469,6 +505,7 @@ int store_recover(struct store *store)
 	free(edits);
 	condition_fini(&recovery.changed);
 	mutex_fini(&recovery.mutex);
+	store_batch_destroy(recovery.record);
 	store_batch_destroy(recovery.group);
 	store_batch_destroy(recovery.batch);
 	return err;

@@ -65,7 +65,10 @@ struct store {
 	_Atomic uint64_t dropping; /* prefixes dropped whose keys are not yet all erased */
 	_Atomic uint64_t drops;
 	struct views views;
-	lsn_t replay_lsn; /* in recovery and read-only: how far replay has come */
+	/* In recovery and read-only: how far replay has come, and how many pieces of the
+	 * record there are applied (recover.c). */
+	lsn_t replay_lsn;
+	uint32_t replay_pieces;
 
 	struct mutex hold_mutex;       /* one batch at a time keeps frames while it loads others */
 	struct mutex spares_mutex;     /* one thread at a time collects spares */
@@ -173,6 +176,7 @@ struct store_batch {
 	uint32_t prefix_guard_count, prefix_guard_size;
 	uint32_t failed_guard;
 	uint32_t erase_count; /* leaves of the internal tree */
+	uint32_t replay_pieces; /* in recovery: what the store's are once it is applied */
 	struct taken_keys taken;
 	struct tree_spares spares;
 };
