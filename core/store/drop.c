@@ -59,6 +59,7 @@ struct eraser {
 	struct mutex step_mutex; /* RANK_ERASE: one step at a time */
 	struct store_batch *batch; /* guarded by step_mutex */
 	uint64_t number;	   /* likewise: whose leaves were erased last */
+	uint32_t step_leaves;	   /* likewise: how many go at a time */
 
 	struct mutex mutex; /* RANK_LEAF */
 	struct condition work, progress;
@@ -244,7 +245,7 @@ static int choose_leaves(struct eraser *eraser, struct store_cursor *cursor)
 	uint64_t number = 0;
 	int err = 0;
 
-	while (!err && batch->taken.count < STEP_LEAVES && batch->taken.used < STEP_KEY_BYTES &&
+	while (!err && batch->taken.count < eraser->step_leaves && batch->taken.used < STEP_KEY_BYTES &&
 	       batch->body_bytes < STEP_BODY_BYTES) {
 		err = store_cursor_next(cursor, &item);
 		if (err)
@@ -261,6 +262,22 @@ static int choose_leaves(struct eraser *eraser, struct store_cursor *cursor)
 	if (batch->taken.count)
 		note_number(eraser, number);
 	return err == -ENOENT && batch->taken.count ? 0 : err;
+}
+
+/*
+ * Large leaves lie in many frames.  What a small pool cannot change at once is tried
+ * with half as many, and from then on with one more each time.
+ */
+static bool fits_when_smaller(struct eraser *eraser, int err)
+{
+	uint32_t count = eraser->batch->taken.count;
+
+	if (!err)
+		eraser->step_leaves = min_of(eraser->step_leaves + 1, STEP_LEAVES);
+	if (err != -E2BIG || count < 2)
+		return false;
+	eraser->step_leaves = count / 2;
+	return true;
 }
 
 /* -ENOENT: there is nothing left to erase. */
@@ -293,7 +310,9 @@ static int make_step(struct eraser *eraser)
 	int err;
 
 	mutex_lock(&eraser->step_mutex);
-	err = make_step_locked(eraser);
+	do {
+		err = make_step_locked(eraser);
+	} while (fits_when_smaller(eraser, err));
 	if (err == -ENOENT) {
 		/* All that had been dropped when we looked is gone. */
 		eraser->number = 0;
@@ -415,6 +434,7 @@ int drop_start(struct store *store)
 	if (!eraser)
 		return -ENOMEM;
 	eraser->store = store;
+	eraser->step_leaves = STEP_LEAVES;
 	mutex_init(&eraser->step_mutex, RANK_ERASE);
 	mutex_init(&eraser->mutex, RANK_LEAF);
 	condition_init(&eraser->work);

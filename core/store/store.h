@@ -74,7 +74,8 @@ struct store_options {
 	 * Sees every leaf of a dropped prefix when it is erased (NULL: nobody does): @key is
 	 * what followed the prefix.  It may add store_batch_free_blocks() to @batch, which
 	 * is then one transaction with the erasing.  Called from a thread of the store or
-	 * from store_commit(); it must not call the store and not wait.
+	 * from store_commit(); it must not call the store and not wait.  A step that fails
+	 * is made again, of the same leaves or fewer.
 	 */
 	void (*release)(void *ctx, struct store_batch *batch, const void *key, uint32_t key_bytes,
 	    const void *value, uint32_t value_bytes);

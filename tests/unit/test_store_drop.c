@@ -335,6 +335,27 @@ START_TEST(drop_clears_the_way_for_a_move)
 }
 END_TEST
 
+/* A step of as many leaves as usual would change more frames than the pool has slots. */
+START_TEST(large_leaves_are_erased_in_a_small_pool)
+{
+	static const uint8_t value[120000];
+
+	make_store(VOLUME_BYTES, false);
+	close_store();
+	options.cache_bytes = 8 << 20;
+	open_store();
+	for (unsigned i = 0; i < 200; i++)
+		ck_ok(put("/gone/", i, value, sizeof(value)));
+	ck_ok(drop("/gone/"));
+	for (unsigned i = 0; i < 1000 && count().dropping; i++)
+		ck_ok(put("/other/", 0, "", 0));
+	ck_assert_uint_eq(count().dropping, 0);
+	ck_assert_uint_le(count().tree_frames, 3);
+	close_store();
+	device_close(device);
+}
+END_TEST
+
 /* ---- release -------------------------------------------------------------------------- */
 
 #define OWNERS 6000
@@ -506,6 +527,7 @@ int main(void)
 	tcase_add_test(tcase, dropped_space_comes_back);
 	tcase_add_test(tcase, erasing_goes_on_after_close_and_after_death);
 	tcase_add_test(tcase, drop_clears_the_way_for_a_move);
+	tcase_add_test(tcase, large_leaves_are_erased_in_a_small_pool);
 	tcase_add_test(tcase, release_sees_each_leaf_once_and_gives_its_blocks_back);
 	tcase_add_test(tcase, writer_without_space_erases_what_was_dropped);
 	tcase_add_test(tcase, writer_without_space_waits_for_the_eraser);
