@@ -62,15 +62,13 @@ static int search_frame(struct tree *tree, struct tree_single *single)
 	return 1;
 }
 
-/* A value that takes the place of one as long needs no room. */
-static bool has_room(const void *image, const struct tree_single *single)
+/* A value that takes the place of one as long needs none. */
+bool tree_has_room(const void *image, const struct image_path *path, uint32_t key_bytes,
+    uint32_t value_bytes, uint64_t version_most)
 {
-	if (single->kind == TREE_ERASE)
+	if (path->result == IMAGE_FOUND && image_can_set_value(image, path->leaf, value_bytes, version_most))
 		return true;
-	if (single->path.result == IMAGE_FOUND &&
-	    image_can_set_value(image, single->path.leaf, single->value_bytes, single->version_most))
-		return true;
-	return image_room(image) >= image_put_room(single->key_bytes, single->value_bytes);
+	return image_room(image) >= image_put_room(key_bytes, value_bytes);
 }
 
 /* The frame is latched: can the edit be made? */
@@ -89,7 +87,11 @@ static int check(struct tree *tree, const struct tree_single *single)
 	/* Clean: it needs a place on disk; frozen, or seen by a view: a copy. */
 	if (!tree_is_writable(tree, single->slot))
 		return -EAGAIN;
-	return has_room(image, single) ? 0 : -EAGAIN;
+	if (single->kind == TREE_ERASE)
+		return 0;
+	return tree_has_room(image, &single->path, single->key_bytes, single->value_bytes,
+		   single->version_most) ?
+		       0 : -EAGAIN;
 }
 
 int tree_single_latch(struct tree *tree, struct tree_single *single)

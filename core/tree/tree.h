@@ -364,6 +364,13 @@ int tree_single_latch(struct tree *tree, struct tree_single *single);
 void tree_single_unlatch(struct tree *tree, struct tree_single *single);
 void tree_single_apply(struct tree *tree, struct tree_single *single, uint64_t version);
 
+/*
+ * Puts and erases in the order of their keys, each key once, made one after the other as
+ * far as nothing out of the ordinary is in the way.  Returns how many were made; the next
+ * one is a transaction's.  Ends early behind one that wants_shrink.  Gate: held shared.
+ */
+uint32_t tree_run(struct tree *tree, struct tree_edit *edits, uint32_t count, uint64_t base_version);
+
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
 #define TREE_STEP_SLOTS 4

@@ -136,6 +136,10 @@ void tree_latch_two(struct tree *tree, uint64_t a, uint64_t b, uint32_t *ret_a, 
 int tree_check_guard(const void *image, const struct image_path *path, enum tree_edit_kind guard,
     uint64_t version);
 
+/* Is there room in the frame for the value of the key that @path found? */
+bool tree_has_room(const void *image, const struct image_path *path, uint32_t key_bytes,
+    uint32_t value_bytes, uint64_t version_most);
+
 /* Is the frame, which had @live_before bytes in use before an erase, worth folding? */
 bool tree_is_thin(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before);
 
