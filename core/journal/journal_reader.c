@@ -51,6 +51,9 @@ struct reader {
 	lsn_t start;
 	uint32_t bytes;
 
+	struct journal_kept *kept; /* NULL: nothing is */
+	bool is_verified; /* what is kept has been seen before */
+
 	lsn_t known_durable; /* the highest that a MARK named */
 };
 
@@ -142,6 +145,8 @@ static int fill_window(struct reader *reader, lsn_t lsn, uint32_t bytes)
 /* @bytes of log at @lsn, valid until the next call; they end before the limit. */
 static int get_bytes(struct reader *reader, lsn_t lsn, uint32_t bytes, const void **ret)
 {
+	if (kept_holds(reader->kept, lsn, bytes))
+		return kept_get(reader->kept, reader->place, lsn, bytes, ret);
 	if (lsn < reader->start || lsn + bytes > reader->start + reader->bytes) {
 		int err = fill_window(reader, lsn, bytes);
 
@@ -170,6 +175,10 @@ static int get_record(struct reader *reader, lsn_t lsn, const struct journal_rec
 	err = get_bytes(reader, lsn, from_le32(((const struct journal_record *)bytes)->bytes), &bytes);
 	if (err)
 		return err;
+	if (reader->is_verified && kept_has(reader->kept, bytes)) {
+		*ret = bytes;
+		return 0;
+	}
 	if (!journal_record_is_intact(bytes, reader->seed))
 		return -ENOENT;
 	*ret = bytes;
@@ -273,7 +282,8 @@ static int find_true_end(struct reader *reader, lsn_t from, journal_look_fn look
 {
 	int err = find_end(reader, from, look, ctx, ret_end);
 
-	if (!err)
+	/* Nothing was ever written behind what the ring says. */
+	if (!err && *ret_end < reader->ring_from)
 		err = scan_marks(reader, *ret_end);
 	if (!err && *ret_end < reader->known_durable)
 		err = report_damage(reader, *ret_end);
@@ -359,17 +369,33 @@ int journal_settle(const struct journal_place *place, const struct journal_exten
 }
 
 int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
-    journal_look_fn look, void *ctx, struct journal_extent *ret)
+    uint64_t keep_bytes, journal_look_fn look, void *ctx, struct journal_extent *ret)
 {
 	struct reader reader;
 	int err = open_reader(place, from, open_id, &reader);
 
 	*ret = (struct journal_extent){.from = from};
+	if (!err && keep_bytes)
+		reader.kept = kept_create(from, min_of(round_down(reader.ring_from, BLOCK_BYTES), from + keep_bytes));
 	if (!err)
 		err = find_true_end(&reader, from, look, ctx, &ret->end);
 	ret->known_durable = reader.known_durable;
+	ret->kept = reader.kept;
+	if (ret->kept)
+		kept_settle(ret->kept, place);
 	close_reader(&reader);
 	return err;
+}
+
+void journal_let_go(struct journal_extent *extent)
+{
+	kept_destroy(extent->kept);
+	extent->kept = NULL;
+}
+
+bool journal_is_kept(const struct journal_extent *extent, const void *body)
+{
+	return kept_has(extent->kept, body);
 }
 
 int journal_visit(const struct journal_place *place, const struct journal_extent *extent,
@@ -379,6 +405,8 @@ int journal_visit(const struct journal_place *place, const struct journal_extent
 	int err = open_reader(place, extent->from, open_id, &reader);
 
 	reader.known_durable = extent->known_durable;
+	reader.kept = extent->kept;
+	reader.is_verified = true;
 	if (!err)
 		err = visit_records(&reader, extent->from, extent->end, visit, ctx, ret_end);
 	close_reader(&reader);
@@ -389,7 +417,7 @@ int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id
     journal_visit_fn visit, void *ctx, lsn_t *ret_end)
 {
 	struct journal_extent extent;
-	int err = journal_survey(place, from, open_id, NULL, NULL, &extent);
+	int err = journal_survey(place, from, open_id, 0, NULL, NULL, &extent);
 
 	if (!err || err == -EUCLEAN)
 		*ret_end = extent.end;

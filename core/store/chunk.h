@@ -17,13 +17,21 @@ struct replay_op {
 	bool is_put;
 };
 
+struct sorted_op {
+	uint64_t digest; /* chunk.c */
+	uint32_t op;
+};
+
 struct chunk {
 	lsn_t from, end;
 	uint64_t records;
 	bool is_single; /* one record, for batch_apply() as it is */
-	uint8_t *bytes; /* bodies */
+	const uint8_t *single; /* its body */
+	uint32_t single_bytes;
+	uint8_t *bytes; /* bodies that do not stay where they are */
 	uint32_t used, size;
-	struct replay_op *ops, *scratch; /* CHUNK_OPS each */
+	struct replay_op *ops; /* CHUNK_OPS of each of the three */
+	struct sorted_op *sorted, *scratch;
 	uint32_t op_count;
 	uint32_t shared_bytes; /* that all keys begin with */
 	struct block_run *runs;
@@ -39,11 +47,12 @@ int chunk_fit(struct chunk *chunk, uint32_t body_bytes);
 /* Can one more record come in?  One that is single wants a chunk to itself. */
 bool chunk_has_room(const struct chunk *chunk, uint32_t body_bytes, bool is_single);
 
-/* Copies a record's body and, unless it is single, takes it apart; @batch to parse with. */
+/* Adds a record: takes it apart, with @batch, unless it is single.  Its body is copied if
+ * it does not stay where it is. */
 int chunk_add(struct chunk *chunk, struct store_batch *batch, lsn_t lsn, lsn_t end,
-    const void *body, uint32_t body_bytes);
+    const void *body, uint32_t body_bytes, bool stays);
 
-/* By key, and those on one key in their order. */
+/* Makes `sorted`: by key, and those on one key in their order. */
 void chunk_sort(struct chunk *chunk);
 int replay_op_compare(const struct replay_op *a, const struct replay_op *b);
 

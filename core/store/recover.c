@@ -1,17 +1,17 @@
 /*
  * Recovery: the log from the checkpoint's LSN, applied to the checkpoint's tree.
  *
- * The log is read two or three times.  First to its end.  Then, if records put blocks to
- * use: every such block is kept from being allocated, and the blocks of records that are
- * not known durable are read; a record whose data did not reach the disk is the end.  The
- * last time the records are applied.
+ * The log is looked at two or three times, though read but once as far as memory allows.
+ * First to its end.  Then, if records put blocks to use: every such block is kept from
+ * being allocated, and the blocks of records that are not known durable are read; a record
+ * whose data did not reach the disk is the end.  The last time the records are applied.
  *
  *    reader: read, verify, parse -> chunk, sorted --queue--> here: apply
  *
  * A *chunk* is a run of records that put and delete keys, and use and free blocks.  What
  * it does to one key is decided by the last of its operations on it; different keys do
  * not depend on each other; so the operations are sorted by key, all but the last on each
- * key left out, and the rest applied in the order of the tree, many to a transaction.
+ * key left out, and the rest applied in the order of the tree (core/tree/run.c).
  * (Keys at random cost a cache miss or five each, keys in order next to none; and a
  * pool smaller than the tree has each frame loaded once a chunk.)  Any other record, a
  * move, ends the chunk and is applied by itself, to exactly the state it was made against.
@@ -40,15 +40,20 @@
 
 #define CHUNKS 3u /* one is filled, one waits, one is applied */
 
-/* Of one transaction. */
-#define GROUP_OPS 32u
-#define GROUP_BYTES (64u * 1024)
+/* Handed to the tree at a time. */
+#define RUN_OPS 256u
+
+#define KEPT_SHARE 4u
+
+#define OPS_AHEAD  16u
+#define CACHE_LINE 64u
 
 struct recovery {
 	struct store *store;
 	struct store_batch *batch;  /* the reader's, to parse with */
 	struct store_batch *group;  /* to apply chunks with */
 	struct store_batch *record; /* to apply a record by itself */
+	struct tree_edit *edits;    /* RUN_OPS of them */
 	struct journal_extent extent;
 	bool has_uses;
 	uint8_t *block;
@@ -183,18 +188,40 @@ static int apply_batch(struct store *store, struct store_batch *batch, bool is_r
 	return err ? err : store_error(store);
 }
 
-/* The next transaction out of a chunk: the last operation on each key. */
-static uint32_t fill_group(const struct chunk *chunk, uint32_t next, struct store_batch *group)
+static bool is_same_key(const struct chunk *chunk, uint32_t a, uint32_t b)
 {
-	uint32_t bytes = 0;
+	const struct sorted_op *one = &chunk->sorted[a], *other = &chunk->sorted[b];
 
-	group->tx.edit_count = 0;
-	for (; next < chunk->op_count && group->tx.edit_count < GROUP_OPS && bytes < GROUP_BYTES; next++) {
-		const struct replay_op *op = &chunk->ops[next];
+	return one->digest == other->digest &&
+	       replay_op_compare(&chunk->ops[one->op], &chunk->ops[other->op]) == 0;
+}
 
-		if (next + 1 < chunk->op_count && replay_op_compare(op, op + 1) == 0)
+/* Operations in the order of their keys lie anywhere in a chunk: what will be looked at
+ * soon is asked for, first the operation, then its key and value. */
+static inline void ask_ahead(const struct chunk *chunk, uint32_t at)
+{
+	if (at + 2 * OPS_AHEAD < chunk->op_count)
+		__builtin_prefetch(&chunk->ops[chunk->sorted[at + 2 * OPS_AHEAD].op]);
+	if (at + OPS_AHEAD < chunk->op_count) {
+		const uint8_t *key = chunk->ops[chunk->sorted[at + OPS_AHEAD].op].key;
+
+		__builtin_prefetch(key);
+		__builtin_prefetch(key + CACHE_LINE);
+	}
+}
+
+/* The next operations of a chunk, the last one on each key; up to where they go. */
+static uint32_t fill_run(const struct chunk *chunk, uint32_t next, struct tree_edit *edits, uint32_t *ret_count)
+{
+	uint32_t count = 0;
+
+	for (; next < chunk->op_count && count < RUN_OPS; next++) {
+		const struct replay_op *op = &chunk->ops[chunk->sorted[next].op];
+
+		ask_ahead(chunk, next);
+		if (next + 1 < chunk->op_count && is_same_key(chunk, next, next + 1))
 			continue;
-		group->tx.edits[group->tx.edit_count++] = (struct tree_edit){
+		edits[count++] = (struct tree_edit){
 		    .kind = op->is_put ? TREE_PUT : TREE_ERASE,
 		    .key = op->key,
 		    .value = op->key + op->key_bytes,
@@ -202,22 +229,56 @@ static uint32_t fill_group(const struct chunk *chunk, uint32_t next, struct stor
 		    .value_bytes = op->value_bytes,
 		    .seq_offset = (uint32_t)(op->seq - chunk->from),
 		};
-		bytes += op->key_bytes + op->value_bytes;
 	}
+	*ret_count = count;
 	return next;
+}
+
+/* The edit's frame has become thin. */
+static void fold_after(struct store *store, const struct tree_edit *edit, struct tree_spares *spares)
+{
+	if (store->options.no_merge)
+		return;
+	store_promise_begin(true);
+	store_shrink(store, &store->tree, edit->key, edit->key_bytes, spares);
+	store_return_spares(store, spares);
+	store_promise_end(store);
+}
+
+/* What a run cannot do, because a frame has to be loaded, say, a transaction does. */
+static int apply_run(struct recovery *recovery, struct tree_edit *edits, uint32_t count, lsn_t from)
+{
+	struct store *store = recovery->store;
+	struct store_batch *group = recovery->group;
+	int err = 0;
+
+	for (uint32_t done = 0; done < count && !err;) {
+		unsigned ticket = gate_enter_shared(store->gate);
+		uint32_t made = tree_run(&store->tree, edits + done, count - done, from);
+
+		gate_leave_shared(store->gate, ticket);
+		done += made;
+		if (made && edits[done - 1].wants_shrink) {
+			fold_after(store, &edits[done - 1], &group->spares);
+		} else if (done < count) {
+			group->tx.edits = &edits[done++];
+			group->tx.edit_count = 1;
+			err = apply_batch(store, group, false, from, from);
+		}
+	}
+	return err;
 }
 
 static int apply_ops(struct recovery *recovery, const struct chunk *chunk)
 {
-	struct store_batch *group = recovery->group;
 	int err = 0;
 
-	group->move_count = group->run_count = 0;
-	for (uint32_t next = 0; next < chunk->op_count && !err;) {
-		next = fill_group(chunk, next, group);
-		if (group->tx.edit_count)
-			err = apply_batch(recovery->store, group, false, chunk->from, chunk->from);
+	recovery->group->move_count = recovery->group->run_count = 0;
+	for (uint32_t next = 0, count; next < chunk->op_count && !err;) {
+		next = fill_run(chunk, next, recovery->edits, &count);
+		err = apply_run(recovery, recovery->edits, count, chunk->from);
 	}
+	recovery->group->tx.edits = NULL;
 	return err;
 }
 
@@ -270,7 +331,7 @@ static int apply_record(struct recovery *recovery, const struct chunk *chunk)
 	struct store *store = recovery->store;
 	struct store_batch *batch = recovery->record;
 	uint32_t pieces = store->replay_pieces;
-	int err = batch_parse(batch, chunk->bytes, chunk->used);
+	int err = batch_parse(batch, chunk->single, chunk->single_bytes);
 
 	/* Pieces of erasing are leaves, and those that went are not among the first now. */
 	if (!err && batch->erase_count) {
@@ -393,7 +454,8 @@ static int collect_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
 		chunk->is_single = is_single;
 	}
 	if (!err)
-		err = chunk_add(chunk, recovery->batch, lsn, end, body, body_bytes);
+		err = chunk_add(chunk, recovery->batch, lsn, end, body, body_bytes,
+		    journal_is_kept(&recovery->extent, body));
 	return err;
 }
 
@@ -442,13 +504,20 @@ static int replay(struct recovery *recovery)
 
 /* ---- all of it --------------------------------------------------------------------------------- */
 
+/* So much of the log stays in memory and is not read again, a part of what the pool may
+ * take anyway. */
+static uint64_t log_kept(const struct store *store)
+{
+	return (uint64_t)pool_slot_count(store->pool) * FRAME_BYTES / KEPT_SHARE;
+}
+
 static int find_log(struct recovery *recovery)
 {
 	struct store *store = recovery->store;
 	struct journal_place place = store_journal_place(store);
 	uint64_t open_id = from_le64(store->superblock.open_id);
 	int err = journal_survey(&place, from_le64(store->superblock.checkpoint_lsn), open_id,
-	    look_for_runs, recovery, &recovery->extent);
+	    log_kept(store), look_for_runs, recovery, &recovery->extent);
 
 	if (!err && recovery->has_uses)
 		err = journal_visit(&place, &recovery->extent, open_id, survey_record, recovery,
@@ -482,7 +551,6 @@ static int recover_with(struct recovery *recovery)
 int store_recover(struct store *store)
 {
 	struct recovery recovery = {.store = store};
-	struct tree_edit *edits = malloc(GROUP_OPS * sizeof(*edits));
 	int err = store_batch_create(store, &recovery.batch);
 
 	if (!err)
@@ -492,17 +560,16 @@ int store_recover(struct store *store)
 	mutex_init(&recovery.mutex, RANK_LEAF);
 	condition_init(&recovery.changed);
 	recovery.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	if (!err && (!recovery.block || !edits))
+	recovery.edits = malloc(RUN_OPS * sizeof(*recovery.edits));
+	if (!err && (!recovery.block || !recovery.edits))
 		err = -ENOMEM;
-	if (!err) {
-		recovery.group->tx.edits = edits;
+	if (!err)
 		err = recover_with(&recovery);
-		recovery.group->tx.edits = NULL;
-	}
+	journal_let_go(&recovery.extent);
 	for (unsigned i = 0; i < CHUNKS; i++)
 		chunk_fini(&recovery.chunks[i]);
 	free(recovery.block);
-	free(edits);
+	free(recovery.edits);
 	condition_fini(&recovery.changed);
 	mutex_fini(&recovery.mutex);
 	store_batch_destroy(recovery.record);

@@ -153,6 +153,39 @@ START_TEST(recovery_with_more_records_than_a_chunk_holds)
 }
 END_TEST
 
+#define ALIKE_KEYS 6000u
+
+static uint32_t alike_key(uint32_t number, char *key)
+{
+	return (uint32_t)sprintf(key, "%c: what follows is the same in all/%08x", 'a' + number % 2,
+	    number * 2654435761u);
+}
+
+/* Not in the bytes that are looked at first; and over many frames. */
+START_TEST(recovery_sorts_keys_that_differ_far_behind)
+{
+	uint8_t value[500] = {0};
+	char key[64];
+
+	for (uint32_t i = 0; i < 2 * ALIKE_KEYS; i++) {
+		uint32_t number = i % ALIKE_KEYS;
+
+		memcpy(value, &i, sizeof(i));
+		store_batch_reset(batch);
+		store_batch_put(batch, key, alike_key(number, key), value, sizeof(value));
+		ck_ok(store_commit(store, batch, NULL));
+	}
+	die(&large);
+	for (uint32_t i = 0; i < ALIKE_KEYS; i++) {
+		uint32_t bytes, last;
+
+		ck_ok(store_get(store, key, alike_key(i, key), value, sizeof(value), &bytes, NULL));
+		memcpy(&last, value, sizeof(last));
+		ck_assert_uint_eq(last, i + ALIKE_KEYS);
+	}
+}
+END_TEST
+
 static void move(const char *from, const char *to)
 {
 	store_batch_reset(batch);
@@ -300,6 +333,7 @@ int main(void)
 	tcase_add_test(tests, recovery_keeps_the_last_of_many_changes_to_a_key);
 	tcase_add_test(tests, recovery_reads_ahead_in_a_thread);
 	tcase_add_test(tests, recovery_with_more_records_than_a_chunk_holds);
+	tcase_add_test(tests, recovery_sorts_keys_that_differ_far_behind);
 	tcase_add_test(tests, recovery_makes_moves_between_the_right_changes);
 	tcase_add_test(tests, recovery_needs_no_pool_as_large_as_the_tree);
 	tcase_add_test(tests, recovery_cut_off_anywhere_goes_on);
