@@ -108,8 +108,8 @@ static int begin(struct checkpoint *checkpoint)
 	checkpoint->headers = aligned_alloc(BLOCK_BYTES, 2 * GROUP_IMAGES * BLOCK_BYTES);
 	if (!checkpoint->frames || !checkpoint->headers || store->out_of_memory)
 		return -ENOMEM;
-	/* Without a thread there is nobody beside us. */
-	if (store->has_thread)
+	/* Without a thread of ours there may be nobody beside us, or threads of the program. */
+	if (store->has_thread || store->has_company)
 		store_stock_spares(store, min_of(SPARES_AHEAD, atomic_load(&store->dirty_count)));
 	gate_enter_exclusive(store->gate);
 	checkpoint->lsn = store->journal ? journal_cut(store->journal) : store->replay_lsn;
@@ -251,8 +251,10 @@ static void stock_more(struct checkpoint *checkpoint, uint32_t left)
 	struct store *store = checkpoint->store;
 	uint64_t copies = atomic_load(&store->tree.counters.cow_copies) - checkpoint->copies_before;
 
-	if (copies && store->has_thread)
-		store_stock_spares(store, (uint32_t)min_of(2 * copies + SPARES_AHEAD, (uint64_t)left));
+	if (!copies)
+		return;
+	store->has_company = true;
+	store_stock_spares(store, (uint32_t)min_of(2 * copies + SPARES_AHEAD, (uint64_t)left));
 }
 
 static int write_frames(struct checkpoint *checkpoint)

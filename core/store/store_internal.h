@@ -56,6 +56,7 @@ struct store {
 	uint64_t uuid_seed;
 
 	struct superblock superblock; /* guarded by checkpoint_mutex */
+	bool has_company; /* likewise: a writer copied frames beside a checkpoint */
 	struct superblock superblock_at_open;
 	bool is_memory; /* no device, space or journal (memory.c) */
 	_Atomic lsn_t memory_lsn; /* there: versions */
