@@ -78,7 +78,7 @@ static void make(struct fuzz_input *input)
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
-static int see_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node_leaf *leaf)
+static int see_leaf(void *ctx, const uint8_t *key, uint32_t key_bytes, const struct node *leaf)
 {
 	uint32_t *sum = ctx;
 

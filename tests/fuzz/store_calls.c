@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "store/store.h"
+#include "tree/tree.h"
 
 #define LOADS_MAX 200
 
@@ -132,6 +133,13 @@ static void load(struct store *store, struct fuzz_input *input)
 	}
 }
 
+static int take_run(void *ctx, struct tree_scan *run)
+{
+	for (uint32_t i = 0; i < run->count; i++)
+		tree_scan_take(run, &run->items[i]);
+	return 0;
+}
+
 static int ignore(void *ctx, const struct store_item *item)
 {
 	return 0;
@@ -201,6 +209,6 @@ void fuzz_store_read(struct store *store)
 	(void)store_for_each_frame(store, ignore_frame, NULL);
 	if (store_view_open(store, &view))
 		return;
-	(void)store_view_visit(view, NULL, 0, ignore, NULL);
+	(void)store_view_visit_runs(view, NULL, 0, take_run, NULL);
 	store_view_close(view);
 }

@@ -19,6 +19,7 @@
 #include "format/format.h"
 #include "store/store.h"
 #include "tests/support/support.h"
+#include "tree/tree.h"
 
 #define DISK_BYTES (32u << 20)
 #define KEYS 1500
@@ -423,6 +424,15 @@ static int count_item(void *ctx, const struct store_item *item)
 	return 0;
 }
 
+static int count_run(void *ctx, struct tree_scan *run)
+{
+	for (uint32_t i = 0; i < run->count; i++) {
+		tree_scan_take(run, &run->items[i]);
+		++*(unsigned *)ctx;
+	}
+	return 0;
+}
+
 START_TEST(a_view_writes_nothing_and_leaves_nothing_on_disk)
 {
 	struct store_counters before, after;
@@ -436,7 +446,7 @@ START_TEST(a_view_writes_nothing_and_leaves_nothing_on_disk)
 	store_counters(store, &before);
 	writes = disk.writes;
 	ck_ok(store_view_open(store, &view));
-	ck_ok(store_view_visit(view, NULL, 0, count_item, &count));
+	ck_ok(store_view_visit_runs(view, NULL, 0, count_run, &count));
 	ck_assert_uint_eq(count, KEYS);
 	ck_assert_uint_eq(disk.writes, writes);
 	/* Everything changes, so that the view has all of it to itself; then the process dies. */
