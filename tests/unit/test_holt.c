@@ -293,6 +293,26 @@ START_TEST(holt_lists_ranges)
 }
 END_TEST
 
+static int add_value_bytes(void *ctx, const struct holt_item *item)
+{
+	*(size_t *)ctx += item->value_bytes;
+	return 0;
+}
+
+/* The leaves of one node, each in the short form, together more than a listing's first
+ * buffer. */
+START_TEST(holt_lists_more_values_than_its_buffer_holds)
+{
+	char value[500] = {1};
+	size_t bytes = 0;
+
+	for (char key = 'a'; key < 'a' + 16; key++)
+		ck_ok(holt_put(holt, &key, 1, value, sizeof(value)));
+	ck_ok(holt_visit(holt, NULL, 0, add_value_bytes, &bytes));
+	ck_assert_uint_eq(bytes, 16 * sizeof(value));
+}
+END_TEST
+
 START_TEST(holt_lists_with_a_delimiter)
 {
 	struct holt_range range = {
@@ -554,6 +574,7 @@ int main(void)
 	tcase_add_test(tcase, holt_visitor_may_change_the_store);
 	tcase_add_test(tcase, holt_lists_ranges);
 	tcase_add_test(tcase, holt_lists_with_a_delimiter);
+	tcase_add_test(tcase, holt_lists_more_values_than_its_buffer_holds);
 	tcase_add_test(tcase, holt_common_prefixes_may_end_with_the_highest_byte);
 	tcase_add_test(tcase, holt_cursor_goes_on_where_it_is_sent);
 	tcase_add_test(tcase, holt_moves_everything_below_a_prefix);
