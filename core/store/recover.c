@@ -320,7 +320,8 @@ static int skip_pieces(struct store_batch *batch, uint32_t pieces)
 	if (moves > batch->move_count)
 		return -EUCLEAN;
 	batch->tx.edit_count -= edits;
-	memmove(batch->tx.edits, batch->tx.edits + edits, batch->tx.edit_count * sizeof(*batch->tx.edits));
+	if (edits) /* there may be no array at all */
+		memmove(batch->tx.edits, batch->tx.edits + edits, batch->tx.edit_count * sizeof(*batch->tx.edits));
 	batch->move_count -= moves;
 	memmove(batch->moves, batch->moves + moves, batch->move_count * sizeof(*batch->moves));
 	return 0;
