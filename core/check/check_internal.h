@@ -68,6 +68,7 @@ struct check {
 	struct gap *gaps;
 	uint32_t gap_count, gap_size;
 	double fill_sum;
+	uint64_t empty_frames; /* but for roots */
 
 	/* check_space.c */
 	struct number_set named; /* blocks */

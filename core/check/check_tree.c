@@ -24,6 +24,7 @@
  *  3. but for the root, its root node has neither prefix nor terminal, and entries only
  *     within the crossing's lo..hi;
  *  4. its keys are above all keys before it.
+ * And of all of them: as many have no entry as the superblock and the log say.
  * A frame that fails is left out as a whole, and the range of keys it stood for is kept
  * as a gap; frames below it are only verified.
  *
@@ -376,12 +377,15 @@ static int load(struct tree_walk *walk, struct frame_level *level)
 
 /* ---- the walk ----------------------------------------------------------------------- */
 
-static void count_frame(struct check *check, const struct frame_level *level)
+static void count_frame(struct tree_walk *walk, const struct frame_level *level)
 {
+	struct check *check = walk->check;
 	const struct frame_header *header = (const void *)level->image;
 
 	check->totals.tree_frames++;
 	check->fill_sum += (double)from_le32(header->live_bytes) / (FRAME_BYTES - FRAME_HEADER_BYTES);
+	if (walk->level_count && !from_le16(root_of(level->image)->count))
+		check->empty_frames++;
 }
 
 /* Begins with a frame whose crossing stands at the present path. */
@@ -407,7 +411,7 @@ static int push(struct tree_walk *walk, uint64_t frame_id, uint8_t lo, uint8_t h
 		return leave_out(walk, level);
 	if (err)
 		return err;
-	count_frame(walk->check, level);
+	count_frame(walk, level);
 	walk->level_count++;
 	if (walk->level_count > LEVELS_LOADED)
 		unload(&walk->levels[walk->level_count - 1 - LEVELS_LOADED]);
@@ -570,6 +574,16 @@ static int walk_rest(struct check *check)
 	return err;
 }
 
+/* Too few, and listings have prefixes that no key begins with. */
+static void check_empty_frames(struct check *check)
+{
+	uint64_t counted = store_empty_frames(check->store);
+
+	if (counted != check->empty_frames && check->gap_count == 0 && !check->is_internal_damaged)
+		report_damage(check, "superblock: counts %llu tree frames that hold nothing, there are %llu",
+		    (ull)counted, (ull)check->empty_frames);
+}
+
 int check_tree(struct check *check)
 {
 	uint64_t internal_root = store_internal_root(check->store);
@@ -579,6 +593,8 @@ int check_tree(struct check *check)
 		err = walk_from_root(check, internal_root, true);
 	if (!err)
 		err = walk_rest(check);
+	if (!err)
+		check_empty_frames(check);
 	if (check->totals.tree_frames)
 		check->totals.average_fill = check->fill_sum / (double)check->totals.tree_frames;
 	return err;

@@ -27,7 +27,8 @@ AT(struct superblock, space, 208);
 AT(struct superblock, user_root, 224);
 AT(struct superblock, frame_id_end, 240);
 AT(struct superblock, replay_pieces, 248);
-AT(struct superblock, reserved, 252);
+AT(struct superblock, empty_frames, 256);
+AT(struct superblock, reserved, 264);
 
 _Static_assert(VOLUME_BYTES_MAX == MAP_ENTRIES_MAX * FRAME_BYTES,
     "the maps and the volume's limit disagree");

@@ -77,7 +77,9 @@ struct superblock {
 	le64 internal_root;		     /* 232: of dropped subtrees; 0: none */
 	le64 frame_id_end;		     /* 240: frame ids in use are below */
 	le32 replay_pieces;		     /* 248: of the record at checkpoint_lsn, applied */
-	uint8_t reserved[BLOCK_BYTES - 252]; /* 252 */
+	le32 reserved0;			     /* 252 */
+	le64 empty_frames;		     /* 256: crossings lead to them, but nothing is there */
+	uint8_t reserved[BLOCK_BYTES - 264]; /* 264 */
 };
 
 extern const uint8_t superblock_magic[8];

@@ -48,7 +48,7 @@ struct checkpoint {
 	lsn_t lsn;
 	uint32_t pieces; /* of the record there, in recovery */
 	uint64_t epoch;	 /* of the images it writes */
-	uint64_t frame_id_end, internal_root;
+	uint64_t frame_id_end, internal_root, empty_frames;
 	struct dirty_frame *frames;
 	uint32_t frame_count;
 	struct id_list dropped;
@@ -119,6 +119,7 @@ static int begin(struct checkpoint *checkpoint)
 	checkpoint->copies_before = atomic_load(&store->tree.counters.cow_copies);
 	store->tree.cut = store->internal.cut = store->internal.epoch = store->tree.epoch;
 	checkpoint->internal_root = store->internal.root_id;
+	checkpoint->empty_frames = atomic_load(&store->empty_frames);
 	take_lists(checkpoint);
 	space_freeze(store->space);
 	atomic_store(&store->pending_bytes, 0);
@@ -321,6 +322,7 @@ static int write_image(struct checkpoint *checkpoint, bool is_final)
 	superblock.incompat = to_le64(checkpoint->pieces ? FEATURE_PIECES : 0);
 	superblock.frame_id_end = to_le64(checkpoint->frame_id_end);
 	superblock.internal_root = to_le64(checkpoint->internal_root);
+	superblock.empty_frames = to_le64(checkpoint->empty_frames);
 	superblock.flags = to_le64(is_final ? SUPERBLOCK_CLEAN : 0);
 	if (!err)
 		err = superblock_store(store->device, &superblock);

@@ -10,6 +10,11 @@ uint64_t store_internal_root(struct store *store)
 	return atomic_load(&store->has_internal) ? store->internal.root_id : 0;
 }
 
+uint64_t store_empty_frames(struct store *store)
+{
+	return atomic_load(&store->empty_frames);
+}
+
 int store_for_each_dropped(struct store *store, int (*fn)(void *ctx, uint64_t frame_id), void *ctx)
 {
 	int err = 0;

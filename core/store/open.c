@@ -99,6 +99,7 @@ void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_r
 	    .epoch = 1,
 	    .cut = 1,
 	    .shape = 2,
+	    .empty_frames = &store->empty_frames,
 	    .host = {
 		.ctx = store,
 		.dirtied = store_frame_dirtied,
@@ -130,6 +131,7 @@ static int assemble(struct store *store, struct device *device, const struct sup
 		return err;
 	store->device = device;
 	store->next_id = from_le64(superblock->frame_id_end);
+	store->empty_frames = from_le64(superblock->empty_frames);
 	store_plan_trees(store, from_le64(superblock->user_root), from_le64(superblock->internal_root));
 	return 0;
 }

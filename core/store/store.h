@@ -399,6 +399,9 @@ void store_counters(struct store *store, struct store_counters *ret);
 /* The root frame of the internal tree, which has what was dropped; 0: there is none. */
 uint64_t store_internal_root(struct store *store);
 
+/* Frames of both trees, but for roots, that hold nothing: as the store counts them. */
+uint64_t store_empty_frames(struct store *store);
+
 /*
  * Tree frames that went since the last checkpoint: the manifest may still have them,
  * no crossing does.  A non-zero result of @fn, which must not call the store, ends the

@@ -83,6 +83,7 @@ struct store {
 	bool out_of_memory;	 /* likewise: a list could not grow */
 
 	_Atomic uint64_t tree_frames; /* of the tree, in the pool or not */
+	_Atomic uint64_t empty_frames; /* of both trees: see struct tree */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
 	_Atomic uint32_t frozen_count; /* of them, those that a checkpoint under way writes */
 	_Atomic lsn_t cut_lsn; /* of the newest checkpoint begun */

@@ -51,6 +51,7 @@ struct store_view {
 	uint64_t epoch; /* the last one it sees */
 	struct tree tree;
 	struct tree_view hook;
+	_Atomic uint64_t empty_frames; /* then */
 	_Atomic bool is_ended;
 	struct store_view *next; /* newest first; guarded by views.mutex */
 };
@@ -479,9 +480,11 @@ int store_view_open(struct store *store, struct store_view **ret)
 	    .root_id = store->tree.root_id,
 	    .shape = 2,
 	    .view = &view->hook,
+	    .empty_frames = &view->empty_frames,
 	};
 	gate_enter_exclusive(store->gate);
 	view->epoch = store->tree.epoch++;
+	atomic_store(&view->empty_frames, atomic_load(&store->empty_frames));
 	store->internal.epoch = store->tree.epoch;
 	mutex_lock(&store->views.mutex);
 	view->next = store->views.open;

@@ -122,6 +122,8 @@ void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uin
 	bool is_left;
 
 	ASSERT_SLOW(is_in_order(tree_image(tree, new_slot)));
+	tree_count_empty(tree, tree_is_empty_frame(tree, frame_id, tree_image(tree, slot)),
+	    tree_is_empty_frame(tree, frame_id, tree_image(tree, new_slot)));
 	pool_latch_exclusive(tree->pool, new_slot);
 	pool_replace(tree->pool, tree_key(frame_id), slot, new_slot);
 	set_dirty(tree, frame_id, new_slot, is_listed(tree, slot));
@@ -135,6 +137,7 @@ void tree_replace_frame(struct tree *tree, uint64_t frame_id, uint32_t slot, uin
 void tree_publish_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
 {
 	ASSERT_SLOW(is_in_order(tree_image(tree, slot)));
+	tree_count_empty(tree, false, tree_is_empty_frame(tree, frame_id, tree_image(tree, slot)));
 	pool_latch_exclusive(tree->pool, slot);
 	/* A reader that went astray may have loaded an older frame of this id, or be
 	 * about to.  (Nobody waits for our slot: it is not known yet.) */
@@ -157,6 +160,7 @@ void tree_drop_frame(struct tree *tree, uint64_t frame_id, uint32_t slot)
 {
 	bool is_left;
 
+	tree_count_empty(tree, tree_is_empty_frame(tree, frame_id, tree_image(tree, slot)), false);
 	pool_withdraw(tree->pool, tree_key(frame_id), slot);
 	is_left = leave_to_others(tree, frame_id, slot);
 	pool_unlatch_exclusive(tree->pool, slot);

@@ -309,6 +309,7 @@ static void detach_source(struct tree *tree, struct tree_move *move, void *image
 	image_find(image, move->src, move->src_bytes, depth, &path);
 	ASSERT(image_find_subtree(image, move->src, move->src_bytes, &path, &subtree));
 	image_detach(image, &subtree, move->src, move->src_bytes, depth, KEEP_ALL_ROOM, scratch);
+	tree_count_empty(tree, false, tree_is_empty_frame(tree, move->src_frame, image));
 }
 
 static uint64_t make_frame(struct tree *tree, const struct tree_move *move, struct tree_spares *spares)
@@ -335,6 +336,7 @@ static void attach_destination(struct tree *tree, struct tree_move *move, void *
 	struct image_path path;
 
 	image_find(image, move->dst, move->dst_bytes, depth, &path);
+	tree_before_put(dst_tree(tree, move), move->dst_frame, image, &path);
 	image_attach(image, &path, move->dst, move->dst_bytes, &child);
 }
 

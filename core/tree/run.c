@@ -159,13 +159,14 @@ static bool make_edit(struct tree *tree, const struct run_frame *frame, struct t
 			return true;
 		live = image_live_bytes(image);
 		image_erase(image, &path, edit->key, edit->key_bytes, frame->depth, 0);
-		edit->wants_shrink = tree_is_thin(tree, frame->id, image, live);
+		edit->wants_shrink = tree_after_erase(tree, frame->id, image, live);
 		return true;
 	}
 	ASSERT(edit->kind == TREE_PUT);
 	if (!tree_has_room(image, &path, edit->key_bytes, edit->value_bytes,
 		base_version + edit->seq_offset))
 		return false;
+	tree_before_put(tree, frame->id, image, &path);
 	image_put(image, &path, edit->key, edit->key_bytes, edit->value, edit->value_bytes,
 	    base_version + edit->seq_offset);
 	return true;

@@ -311,6 +311,17 @@ static int visit_child(struct tree_scan *scan, node_ref ref, uint8_t byte)
 	return scan_enter(scan, ref, at + 1);
 }
 
+/* What of the top level's entries, the next of which is @ref, is taken in a loop. */
+static enum scan_taken take_many(struct tree_scan *scan, node_ref *ref, uint8_t *byte, const struct tree_level *before)
+{
+	uint64_t head = node_head(node_place(scan->image, *ref));
+
+	if (scan->group || !(head_is_leaf(head) || (scan->has_delimiter && head_is_inner(head))))
+		return TAKEN_CHILD;
+	*scan_level(scan) = *before;
+	return head_is_leaf(head) ? scan_take_leaves(scan, ref, byte) : scan_take_groups(scan, ref, byte);
+}
+
 /* Goes on at the top level. */
 static int take_entries(struct tree_scan *scan)
 {
@@ -325,22 +336,15 @@ static int take_entries(struct tree_scan *scan)
 		scan->level_count--;
 		return 0;
 	}
-	if (!scan->group && head_is_leaf(node_head(node_place(scan->image, ref)))) {
-		enum scan_taken taken;
-
-		*level = before;
-		taken = scan_take_leaves(scan, &ref, &byte);
-		switch (taken) {
-		case TAKEN_ALL:
-			scan->level_count--;
-			return 0;
-		case TAKEN_FULL:
-			return 0;
-		case TAKEN_CHILD:
-			break;
-		}
+	switch (take_many(scan, &ref, &byte, &before)) {
+	case TAKEN_ALL:
+		scan->level_count--;
+		return 0;
+	case TAKEN_FULL:
+		return 0;
+	default:
+		return visit_child(scan, ref, byte);
 	}
-	return visit_child(scan, ref, byte);
 }
 
 /* ---- runs ------------------------------------------------------------------------------ */

@@ -56,6 +56,10 @@ static inline __attribute__((always_inline)) bool scan_next_entry(const void *no
 enum scan_taken { TAKEN_ALL, TAKEN_FULL, TAKEN_CHILD };
 enum scan_taken scan_take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte);
 
+/* And likewise the common prefixes of what lies below inner nodes, up to an entry that is no
+ * such node. */
+enum scan_taken scan_take_groups(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte);
+
 /* scan_frames.c: from frame to frame.  0, SCAN_STOP, -ESTALE, or an error. */
 void scan_begin(struct tree_scan *scan);
 bool scan_resume(struct tree_scan *scan);
@@ -64,8 +68,14 @@ int scan_leave(struct tree_scan *scan);
 int scan_commit(struct tree_scan *scan);
 void scan_let_go(struct tree_scan *scan);
 
-/* scan_probe.c: is there certainly a key below the node?  Else the walk has to look. */
+/* scan_probe.c: is there certainly a key below the node?  Else the walk has to look.  If
+ * there are no empty frames while the node's frame does not change, then there is. */
 bool scan_has_key(struct tree_scan *scan, node_ref ref);
+
+static inline bool scan_has_empty_frames(const struct tree_scan *scan)
+{
+	return atomic_load_explicit(scan->tree->empty_frames, memory_order_acquire) != 0;
+}
 
 /* scan_seek.c: down to the key sought, in the present frame. */
 int scan_seek_down(struct tree_scan *scan, node_ref ref);

@@ -1,8 +1,9 @@
 /*
- * Leaves of one node, taken by a scan.
+ * What a scan takes of one node in loops: leaves, and common prefixes.
  *
  * This is where a scan spends its time: in short leaves (format/node.h) of small nodes
- * mostly, for which there is a loop of their own, and any others.
+ * mostly, for which there is a loop of their own, any others, and with a delimiter, in
+ * nodes that it goes past.
  */
 #include "config.h"
 
@@ -153,5 +154,80 @@ enum scan_taken scan_take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint
 
 	if (!take_short_leaves(scan, ret_ref, ret_byte, &taken))
 		taken = take_leaves(scan, ret_ref, ret_byte);
+	return taken;
+}
+
+static inline const uint8_t *prefix_of(const void *image, node_ref ref)
+{
+	const uint8_t *node = node_place(image, ref);
+
+	return node + inner_prefix_at(head_type(node_head(node)));
+}
+
+/* The common prefix of what lies below the inner node @ref, reached by @byte: how many bytes
+ * it has with and behind @byte.  0: here is none to be seen. */
+static uint32_t group_bytes(const void *image, node_ref ref, uint8_t byte, uint8_t delimiter)
+{
+	const uint8_t *node = node_place(image, ref), *prefix, *found;
+	uint64_t head = node_head(node);
+	uint32_t prefix_bytes = head_prefix_bytes(head);
+
+	if (!head_is_inner(head) || ref < NODE_REF_FIRST)
+		return 0;
+	if (byte == delimiter)
+		return 1;
+	prefix = node + inner_prefix_at(head_type(head));
+	if (!prefix_bytes || ref * NODE_UNIT + inner_prefix_at(head_type(head)) + prefix_bytes > FRAME_BYTES)
+		return 0;
+	found = memchr(prefix, delimiter, prefix_bytes);
+	return found ? (uint32_t)(found - prefix) + 2 : 0;
+}
+
+enum scan_taken scan_take_groups(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte)
+{
+	struct tree_level level = *scan_level(scan);
+	const void *const image = scan->image, *const node = node_place(image, level.node);
+	const bool is_certain = level.path_bytes >= scan->prefix_bytes && !scan_has_empty_frames(scan);
+	const uint32_t at = level.path_bytes, key_room = scan->key.size - COPY_SLACK;
+	const uint8_t delimiter = scan->delimiter, *const path = scan->path.bytes;
+	uint8_t *const first = scan->bytes.bytes, *const end = first + scan->bytes.size - COPY_SLACK;
+	uint8_t *out = first + scan->bytes.used;
+	struct tree_item *item = scan->items + scan->count, *const last = scan->items + scan->limit;
+	uint32_t shared = min_of(scan->shared, at);
+	enum scan_taken taken = TAKEN_FULL;
+	node_ref ref = 0;
+	uint8_t byte = 0;
+
+	while (item < last && out - first < (ptrdiff_t)TREE_RUN_BYTES) {
+		uint32_t bytes;
+
+		if (!scan_next_entry(node, &level, &ref, &byte)) {
+			taken = TAKEN_ALL;
+			break;
+		}
+		bytes = is_certain ? group_bytes(image, ref, byte, delimiter) : 0;
+		if (!bytes || bytes + (at - shared) > (uint64_t)(end - out) || at + bytes > key_room) {
+			taken = TAKEN_CHILD;
+			break;
+		}
+		*item++ = (struct tree_item){
+		    .shared_bytes = shared,
+		    .key_bytes = at + bytes,
+		    .offset = (uint32_t)(out - first),
+		    .value_bytes = TREE_ITEM_PREFIX,
+		};
+		copy_bytes(out, path + shared, at - shared);
+		out += at - shared;
+		shared = at;
+		*out = byte;
+		copy_bytes(out + 1, prefix_of(image, ref), bytes - 1);
+		out += bytes;
+	}
+	scan->bytes.used = (uint32_t)(out - first);
+	scan->count = (uint32_t)(item - scan->items);
+	scan->shared = shared;
+	*scan_level(scan) = level;
+	*ret_ref = ref;
+	*ret_byte = byte;
 	return taken;
 }

@@ -1,10 +1,14 @@
 /*
  * Is there a key below a node?
  *
- * A common prefix is an item if any key begins with it.  Most often one is near: always
- * taking the first entry leads to a leaf, perhaps by way of a few frames.  That is looked
- * for without leaving a trace in the scan, as it costs a fraction of walking there and
- * back.
+ * A common prefix is an item if any key begins with it.  Every node has entries, and each
+ * leads to keys unless it is a crossing to a frame that holds nothing.  Mostly there is no
+ * such frame at all, and that says it.  (Read after the node and before its frame is found
+ * unchanged: so at a time when the node hung in the tree.)
+ *
+ * Else a key is looked for: always taking the first entry leads to a leaf, perhaps by way
+ * of a few frames.  That leaves no trace in the scan, as it costs a fraction of walking
+ * there and back.
  *
  *     "category-1/" --> node "file-" --0--> crossing 17 --> root of 17 --0--> ... leaf
  *
@@ -84,8 +88,11 @@ bool scan_has_key(struct tree_scan *scan, node_ref ref)
 	struct pool *pool = scan->tree->pool;
 	struct pool_read above = {.slot = stop->slot, .version = stop->version}, here;
 	uint64_t frame_id;
-	enum near near = look_near(scan->image, ref, &frame_id);
+	enum near near;
 
+	if (!scan_has_empty_frames(scan))
+		return true;
+	near = look_near(scan->image, ref, &frame_id);
 	/* Who latches holds one latch at a time. */
 	if (near != NEAR_CROSSING || scan->is_latched)
 		return near == NEAR_KEY;

@@ -122,11 +122,12 @@ void tree_single_apply(struct tree *tree, struct tree_single *single, uint64_t v
 	uint32_t live = image_live_bytes(image);
 
 	if (single->kind == TREE_PUT) {
+		tree_before_put(tree, single->frame_id, image, &single->path);
 		image_put(image, &single->path, single->key, single->key_bytes, single->value,
 		    single->value_bytes, version);
 	} else if (single->path.result == IMAGE_FOUND) {
 		image_erase(image, &single->path, single->key, single->key_bytes, single->depth, 0);
-		single->wants_shrink = tree_is_thin(tree, single->frame_id, image, live);
+		single->wants_shrink = tree_after_erase(tree, single->frame_id, image, live);
 	}
 	pool_unlatch_exclusive(tree->pool, single->slot);
 }

@@ -75,6 +75,10 @@ struct tree {
 	 * go on where it lacked a frame. */
 	_Atomic uint64_t shape;
 	_Atomic uint64_t move_count; /* moves so far */
+	/* Frames, but for roots, that hold nothing at all.  While there are none, keys lie
+	 * below each crossing.  Of all trees of a store, because moves take frames from one
+	 * to another.  Changed under the exclusive latch of the frame that changes. */
+	_Atomic uint64_t *empty_frames;
 	struct tree_counters counters;
 };
 

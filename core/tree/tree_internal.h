@@ -140,8 +140,32 @@ int tree_check_guard(const void *image, const struct image_path *path, enum tree
 bool tree_has_room(const void *image, const struct image_path *path, uint32_t key_bytes,
     uint32_t value_bytes, uint64_t version_most);
 
-/* Is the frame, which had @live_before bytes in use before an erase, worth folding? */
-bool tree_is_thin(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before);
+/*
+ * Around whatever changes the image of frame @frame_id, or puts another in its place:
+ * keeps count of frames that hold nothing (struct tree).
+ */
+static inline bool tree_is_empty_frame(const struct tree *tree, uint64_t frame_id, const void *image)
+{
+	return frame_id != tree->root_id && image_is_empty(image);
+}
+
+static inline void tree_count_empty(struct tree *tree, bool was_empty, bool is_empty)
+{
+	if (was_empty != is_empty)
+		atomic_fetch_add(tree->empty_frames, is_empty ? 1 : UINT64_MAX);
+}
+
+/* The same for a key about to be put where @path says. */
+static inline void tree_before_put(struct tree *tree, uint64_t frame_id, const void *image,
+    const struct image_path *path)
+{
+	if (!path->parent)
+		tree_count_empty(tree, tree_is_empty_frame(tree, frame_id, image), false);
+}
+
+/* And for a key erased: true if the frame, which had @live_before bytes in use, is worth
+ * folding now. */
+bool tree_after_erase(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before);
 
 /* The frame in @slot, latched, is one of the transaction's.  -E2BIG: more are needed
  * than may be kept. */

@@ -281,13 +281,16 @@ int tree_tx_latch(struct tree *tree, struct tree_tx *tx, struct tree_spares *spa
 	return 0;
 }
 
-bool tree_is_thin(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before)
+bool tree_after_erase(struct tree *tree, uint64_t frame_id, const void *image, uint32_t live_before)
 {
 	uint32_t live = image_live_bytes(image);
+	bool is_empty;
 
 	if (frame_id == tree->root_id || live > THIN_MOST)
 		return false;
-	return live / SHRINK_STEP != live_before / SHRINK_STEP || image_is_empty(image);
+	is_empty = image_is_empty(image);
+	tree_count_empty(tree, false, is_empty);
+	return is_empty || live / SHRINK_STEP != live_before / SHRINK_STEP;
 }
 
 void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
@@ -304,11 +307,12 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 			continue;
 		image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
 		if (edit->kind == TREE_PUT) {
+			tree_before_put(tree, edit->frame_id, image, &path);
 			image_put(image, &path, edit->key, edit->key_bytes, edit->value,
 			    edit->value_bytes, base_version + edit->seq_offset);
 		} else if (path.result == IMAGE_FOUND) {
 			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth, keep);
-			edit->wants_shrink = tree_is_thin(tree, edit->frame_id, image, live);
+			edit->wants_shrink = tree_after_erase(tree, edit->frame_id, image, live);
 		}
 	}
 }

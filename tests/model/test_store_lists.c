@@ -5,6 +5,8 @@
  * Nothing changed:  the items are exactly those of the model.
  * Changed between:  every item that was there all the time is seen once, nothing is seen
  *                   that never was, and all of it in order.
+ *
+ * Listings go by the number of frames that hold nothing; core/check counts those too.
  */
 #include "config.h"
 
@@ -14,6 +16,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "check/check.h"
 #include "device/device_test.h"
 #include "tests/model/store_script.h"
 #include "tests/support/support.h"
@@ -29,6 +32,7 @@ struct run {
 	struct script script;
 	uint8_t *prefix, *start, *last;
 	uint64_t items, groups, walks;
+	uint64_t empty_most; /* frames that held nothing at one time */
 };
 
 static uint64_t below(struct run *run, uint64_t end)
@@ -36,10 +40,10 @@ static uint64_t below(struct run *run, uint64_t end)
 	return support_random_below(&run->script.random, end);
 }
 
-static void start(struct run *run, uint64_t cache_bytes, uint64_t seed)
+static void start(struct run *run, uint64_t cache_bytes, bool no_merge, uint64_t seed)
 {
 	struct store_format_options format = {.label = "lists", .uuid = {4, 6}, .journal_bytes = 8 << 20};
-	struct store_options options = {.cache_bytes = cache_bytes, .no_threads = true};
+	struct store_options options = {.cache_bytes = cache_bytes, .no_threads = true, .no_merge = no_merge};
 
 	support_log_to_stderr();
 	memset(run, 0, sizeof(*run));
@@ -57,9 +61,9 @@ static void start(struct run *run, uint64_t cache_bytes, uint64_t seed)
 
 static void finish(struct run *run)
 {
-	printf("# %llu walks, %llu keys, %llu common prefixes; %u keys in the end\n",
+	printf("# %llu walks, %llu keys, %llu common prefixes; %u keys in the end; at most %llu empty frames\n",
 	    (unsigned long long)run->walks, (unsigned long long)run->items,
-	    (unsigned long long)run->groups, run->model.count);
+	    (unsigned long long)run->groups, run->model.count, (unsigned long long)run->empty_most);
 	ck_assert(model_equals(&run->model, run->store, false));
 	store_batch_destroy(run->batch);
 	ck_ok(store_close(run->store));
@@ -83,6 +87,52 @@ static void change(struct run *run, unsigned batches)
 		if (err == 0)
 			script_apply(&run->script, &run->model);
 	}
+}
+
+static void commit(struct run *run)
+{
+	ck_ok(store_commit(run->store, run->batch, NULL));
+	store_batch_reset(run->batch);
+	run->empty_most = max_of(run->empty_most, store_empty_frames(run->store));
+}
+
+/* Keys beside one another, so many that frames lose all they have. */
+static void delete_many(struct run *run)
+{
+	uint32_t count = run->model.count - run->model.count / (1 + (uint32_t)below(run, 8));
+	uint32_t at = (uint32_t)below(run, run->model.count - count + 1);
+
+	store_batch_reset(run->batch);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct model_item *item = &run->model.items[at];
+
+		store_batch_delete(run->batch, item->key, item->key_bytes);
+		model_delete(&run->model, item->key, item->key_bytes);
+		if (i % 8 == 0)
+			commit(run);
+	}
+	commit(run);
+}
+
+/* @ctx: the run. */
+static void report(void *ctx, enum check_severity severity, const char *what)
+{
+	ck_assert_msg(severity == CHECK_NOTE, "%s", what);
+}
+
+/* On disk all is well, with the log and without. */
+static void check_disk(struct run *run)
+{
+	struct check_options options = {.is_store_only = true, .cache_bytes = 32 << 20, .report = report};
+	struct check_totals totals;
+	struct device *copy;
+
+	if (below(run, 2))
+		ck_ok(store_checkpoint(run->store));
+	ck_ok(store_sync(run->store, store_end_lsn(run->store), JOURNAL_SYNC));
+	ck_ok(device_open_copy(run->device, &copy));
+	ck_ok(check_volume(copy, &options, &totals));
+	ck_assert_uint_eq(totals.keys, run->model.count);
 }
 
 /* ---- ranges ---------------------------------------------------------------------- */
@@ -376,14 +426,14 @@ static uint64_t rounds_wanted(void)
 	return given ? strtoull(given, NULL, 0) : ROUNDS_DEFAULT;
 }
 
-static void run_rounds(uint64_t cache_bytes, uint64_t seed)
+static void run_rounds(uint64_t cache_bytes, bool no_merge, uint64_t seed)
 {
 	struct run run;
 
-	start(&run, cache_bytes, seed);
+	start(&run, cache_bytes, no_merge, seed);
 	change(&run, 200);
 	for (uint64_t i = 0; i < rounds_wanted(); i++) {
-		change(&run, 4);
+		change(&run, 12);
 		for (unsigned j = 0; j < 8; j++)
 			visit_still(&run);
 		step_still(&run);
@@ -391,19 +441,29 @@ static void run_rounds(uint64_t cache_bytes, uint64_t seed)
 			look_for_prefixes(&run);
 		if (i % 4 == 0)
 			step_moving(&run);
+		if (i % 16 == 0)
+			delete_many(&run);
+		if (i % 8 == 0)
+			check_disk(&run);
 	}
 	finish(&run);
 }
 
 START_TEST(lists_equal_the_model_in_a_pool_smaller_than_the_tree)
 {
-	run_rounds(8 << 20, support_seed(70));
+	run_rounds(8 << 20, false, support_seed(70));
 }
 END_TEST
 
 START_TEST(lists_equal_the_model_in_a_large_pool)
 {
-	run_rounds(64 << 20, support_seed(71));
+	run_rounds(64 << 20, false, support_seed(71));
+}
+END_TEST
+
+START_TEST(lists_equal_the_model_where_empty_frames_stay)
+{
+	run_rounds(_i ? 8 << 20 : 64 << 20, true, support_seed(72) + (uint64_t)_i);
 }
 END_TEST
 
@@ -415,6 +475,7 @@ int main(void)
 	tcase_set_timeout(tcase, getenv("TEST_ROUNDS") ? 0 : 120);
 	tcase_add_test(tcase, lists_equal_the_model_in_a_pool_smaller_than_the_tree);
 	tcase_add_test(tcase, lists_equal_the_model_in_a_large_pool);
+	tcase_add_loop_test(tcase, lists_equal_the_model_where_empty_frames_stay, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
 }

@@ -287,6 +287,75 @@ START_TEST(store_moves_onto_frames_without_keys)
 }
 END_TEST
 
+static void move(const char *from, const char *to)
+{
+	struct store_batch *batch;
+
+	ck_ok(store_batch_create(store, &batch));
+	store_batch_move_prefix(batch, from, (uint32_t)strlen(from), to, (uint32_t)strlen(to));
+	ck_ok(store_commit(store, batch, NULL));
+	store_batch_destroy(batch);
+}
+
+static void fill_frames_again(unsigned way)
+{
+	char key[80];
+
+	for (uint64_t i = 0; i < 120000; i += way == 2 ? 401 : 1) {
+		key_of(i, key);
+		if (way == 1) {
+			ck_ok(store_put(store, key, (uint32_t)strlen(key), "again", 5, NULL, NULL));
+		} else if (way == 2) {
+			ck_ok(put("/home/a", "again", 5));
+			move("/home/", strcat(key, "/"));
+		} else {
+			ck_ok(put(key, "again", 5));
+		}
+	}
+}
+
+/* No common prefix stands for a frame that holds nothing, in a view neither. */
+static void expect_nothing_in_view(void)
+{
+	struct store_range range = {.prefix = "/", .prefix_bytes = 1, .has_delimiter = true, .delimiter = '/'};
+	struct store_cursor *cursor;
+	struct store_view *view;
+	struct store_item item;
+
+	ck_ok(store_view_open(store, &view));
+	ck_ok(store_view_cursor_open(view, &range, &cursor));
+	ck_assert_int_eq(store_cursor_next(cursor, &item), -ENOENT);
+	store_cursor_close(cursor);
+	store_view_close(view);
+}
+
+/* Whoever brings a key into a frame without any: batches, single writes, moves, recovery. */
+START_TEST(store_counts_frames_without_keys)
+{
+	struct store_options options = large;
+	uint64_t empty;
+	char key[64];
+
+	options.no_merge = true;
+	open_store(&options);
+	put_numbers(0, 120000, 0);
+	ck_assert_uint_eq(store_empty_frames(store), 0);
+	for (uint64_t i = 0; i < 120000; i++) {
+		key_of(i, key);
+		ck_ok(store_delete(store, key, (uint32_t)strlen(key), NULL, NULL));
+	}
+	empty = store_empty_frames(store);
+	ck_assert_uint_gt(empty, 5);
+	expect_nothing_in_view();
+	ck_ok(store_checkpoint(store));
+	fill_frames_again((unsigned)_i);
+	ck_assert_uint_eq(store_empty_frames(store), 0);
+	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
+	reopen(false);
+	ck_assert_uint_eq(store_empty_frames(store), 0);
+}
+END_TEST
+
 START_TEST(store_guards_refuse_and_change_nothing)
 {
 	struct store_batch *batch;
@@ -567,6 +636,7 @@ int main(void)
 	tcase_add_test(tcase, store_frames_empty_out_when_keys_go);
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
+	tcase_add_loop_test(tcase, store_counts_frames_without_keys, 0, 3);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
 	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
