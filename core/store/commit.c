@@ -242,10 +242,14 @@ static bool has_drops(const struct store_batch *batch)
 	return false;
 }
 
-/* After an edit that saw its frame empty or thin; later ones of the batch may have filled
- * or folded it, which store_shrink() finds out. */
+/* After an edit or move that left its frame empty or thin; later ones of the batch may have
+ * filled or folded it, which store_shrink() finds out. */
 static void fold_thin_frames(struct store *store, struct store_batch *batch)
 {
+	for (uint32_t i = 0; i < batch->move_count; i++)
+		if (batch->moves[i].wants_shrink)
+			store_shrink(store, &store->tree, batch->moves[i].src, batch->moves[i].src_bytes,
+			    &batch->spares);
 	for (uint32_t i = 0; i < batch->tx.edit_count; i++) {
 		const struct tree_edit *edit = &batch->tx.edits[i];
 		int err;

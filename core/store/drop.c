@@ -280,6 +280,18 @@ static bool fits_when_smaller(struct eraser *eraser, int err)
 	return true;
 }
 
+/* Frames without keys came with what was dropped, or could not be folded when they lost
+ * their last.  No leaf leads there. */
+static void fold_empty_frames(struct eraser *eraser)
+{
+	struct store *store = eraser->store;
+
+	store_promise_begin(true);
+	store_fold_first(store, &store->internal, &eraser->batch->spares);
+	store_return_spares(store, &eraser->batch->spares);
+	store_promise_end(store);
+}
+
 /* -ENOENT: there is nothing left to erase. */
 static int make_step_locked(struct eraser *eraser)
 {
@@ -290,6 +302,8 @@ static int make_step_locked(struct eraser *eraser)
 
 	if (!atomic_load(&store->has_internal))
 		return -ENOENT;
+	if (atomic_load(&store->empty_frames))
+		fold_empty_frames(eraser);
 	store_batch_reset(batch);
 	forget_taken(&batch->taken);
 	err = cursor_open_tree(store, &store->internal, &cursor);

@@ -462,6 +462,16 @@ static int fold_empty(struct store *store, const struct tree_need *want, struct 
 	return min_of(err, 0);
 }
 
+void store_fold_first(struct store *store, struct tree *tree, struct tree_spares *spares)
+{
+	struct tree_need want = {.kind = TREE_NEED_FOLD, .tree = tree, .key = (const uint8_t *)""};
+	uint64_t before;
+
+	do {
+		before = atomic_load(&store->empty_frames);
+	} while (before && fold_empty(store, &want, spares) == 0 && atomic_load(&store->empty_frames) < before);
+}
+
 int store_provide(struct store *store, const struct tree_need *need, struct tree_spares *spares)
 {
 	int err;

@@ -221,6 +221,9 @@ int store_load_frame(struct store *store, uint64_t frame_id);
  * loading it.  @image: FRAME_BYTES, aligned to blocks.  -ENOENT: there is none. */
 int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty);
 
+/* Folds frames without keys in front of the tree's first key, as far as it can. */
+void store_fold_first(struct store *store, struct tree *tree, struct tree_spares *spares);
+
 /* An error: the frame stays as it is. */
 int store_shrink(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares);

@@ -304,12 +304,13 @@ static void detach_source(struct tree *tree, struct tree_move *move, void *image
 {
 	node_ref *scratch = (void *)((char *)move->cutting + FRAME_BYTES);
 	struct image_subtree subtree;
+	uint32_t live = image_live_bytes(image);
 	struct image_path path;
 
 	image_find(image, move->src, move->src_bytes, depth, &path);
 	ASSERT(image_find_subtree(image, move->src, move->src_bytes, &path, &subtree));
 	image_detach(image, &subtree, move->src, move->src_bytes, depth, KEEP_ALL_ROOM, scratch);
-	tree_count_empty(tree, false, tree_is_empty_frame(tree, move->src_frame, image));
+	move->wants_shrink = tree_after_erase(tree, move->src_frame, image, live);
 }
 
 static uint64_t make_frame(struct tree *tree, const struct tree_move *move, struct tree_spares *spares)

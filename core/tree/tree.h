@@ -437,6 +437,8 @@ struct tree_move {
 	uint64_t src_shape, dst_shape; /* as in struct tree_edit */
 	struct tree_below src_below, dst_below;
 	void *cutting; /* scratch image */
+	/* Set by tree_move: the source's frame has become so empty that tree_shrink pays. */
+	bool wants_shrink;
 };
 
 int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,

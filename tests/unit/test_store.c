@@ -356,6 +356,41 @@ START_TEST(store_counts_frames_without_keys)
 }
 END_TEST
 
+/* Frames whose keys have all been moved or dropped, or that were empty before. */
+START_TEST(store_keeps_no_frames_that_moves_and_drops_leave_empty)
+{
+	struct store_options options = large;
+	struct store_counters counters;
+	struct store_batch *batch;
+	char from[64], to[64];
+
+	options.no_merge = _i;
+	open_store(&options);
+	put_numbers(0, 120000, 0);
+	for (uint64_t i = 0; _i && i < 120000; i += i % 16 == 2 ? 2 : 1) {
+		key_of(i, from);
+		ck_ok(store_delete(store, from, (uint32_t)strlen(from), NULL, NULL));
+	}
+	ck_assert(!_i == !store_empty_frames(store));
+	for (unsigned i = 0; i < 16 && !_i; i++) {
+		sprintf(from, "/usr/local/share/category-%02u/", i);
+		sprintf(to, "/new/%02u/", i);
+		move(from, to);
+		ck_assert_uint_eq(store_empty_frames(store), 0);
+	}
+	ck_ok(store_batch_create(store, &batch));
+	store_batch_drop_prefix(batch, "/", 1);
+	ck_ok(store_commit(store, batch, NULL));
+	store_batch_destroy(batch);
+	do {
+		ck_ok(put("end", "", 0)); /* without a thread, commits erase what was dropped */
+		store_counters(store, &counters);
+	} while (counters.dropping);
+	ck_assert_uint_eq(store_empty_frames(store), 0);
+	ck_assert_uint_le(counters.tree_frames, 2);
+}
+END_TEST
+
 START_TEST(store_guards_refuse_and_change_nothing)
 {
 	struct store_batch *batch;
@@ -636,6 +671,7 @@ int main(void)
 	tcase_add_test(tcase, store_frames_empty_out_when_keys_go);
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
+	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
 	tcase_add_loop_test(tcase, store_counts_frames_without_keys, 0, 3);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
