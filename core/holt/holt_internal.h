@@ -4,9 +4,9 @@
  * The public face translates: sizes, errors, options, and batches whose operations see
  * one another into batches of core/store, which name each key once.  It keeps no data.
  *
- * Locking: none.  Lanes are spots where a thread leaves a cursor it has done with and
- * finds it for its next walk, memory and all; an exchange of one word is all there is to
- * it, so a thread that finds its lane empty makes a new one.
+ * Locking: none.  Lanes are spots where a thread leaves a cursor or batch it has done with
+ * and finds it for its next walk or rename, memory and all; an exchange of one word is all
+ * there is to it, so a thread that finds its lane empty makes a new one.
  */
 #ifndef HOLTFS_HOLT_HOLT_INTERNAL_H
 #define HOLTFS_HOLT_HOLT_INTERNAL_H
@@ -21,6 +21,7 @@
 
 struct lane {
 	_Alignas(64) _Atomic(struct holt_cursor *) cursor;
+	_Atomic(struct store_batch *) batch; /* for renames */
 };
 
 struct holt_counters {

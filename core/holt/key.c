@@ -188,6 +188,19 @@ static int try_rename(struct holt *holt, struct store_batch *batch, const void *
 	return store_batch_failed_guard(batch) == 0 ? -EAGAIN : err;
 }
 
+static int take_batch(struct holt *holt, struct store_batch **ret)
+{
+	*ret = atomic_exchange_explicit(&holt_lane(holt)->batch, NULL, memory_order_acquire);
+	return *ret ? 0 : store_batch_create(holt->store, ret);
+}
+
+static void leave_batch(struct holt *holt, struct store_batch *batch)
+{
+	if (!store_batch_is_large(batch))
+		batch = atomic_exchange_explicit(&holt_lane(holt)->batch, batch, memory_order_acq_rel);
+	store_batch_destroy(batch);
+}
+
 /* Onto itself: nothing to move, but it has to be there. */
 static int rename_to_itself(struct holt *holt, const void *key, size_t key_bytes, bool is_replacing)
 {
@@ -211,14 +224,14 @@ int holt_rename(struct holt *holt, const void *src, size_t src_bytes, const void
 		return err;
 	if (src_bytes == dst_bytes && memcmp(src, dst, src_bytes) == 0)
 		return rename_to_itself(holt, src, src_bytes, is_replacing);
-	err = store_batch_create(holt->store, &batch);
+	err = take_batch(holt, &batch);
 	if (err)
 		return err;
 	do {
 		err = try_rename(holt, batch, src, (uint32_t)src_bytes, dst, (uint32_t)dst_bytes,
 		    is_replacing);
 	} while (err == -EAGAIN);
-	store_batch_destroy(batch);
+	leave_batch(holt, batch);
 	if (!err)
 		count(&holt->counters.renames);
 	return err;

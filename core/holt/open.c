@@ -342,8 +342,10 @@ int holt_close(struct holt *holt)
 
 	if (!holt)
 		return 0;
-	for (unsigned i = 0; i < HOLT_LANES; i++)
+	for (unsigned i = 0; i < HOLT_LANES; i++) {
 		holt_cursor_destroy(atomic_load(&holt->lanes[i].cursor));
+		store_batch_destroy(atomic_load(&holt->lanes[i].batch));
+	}
 	err = store_close(holt->store);
 	if (holt->close_device)
 		holt->close_device(holt->close_ctx);

@@ -11,6 +11,8 @@
 
 #include "base/assert.h"
 
+#define KEPT_BODY_BYTES 4096u
+
 int store_batch_create(struct store *store, struct store_batch **ret)
 {
 	struct store_batch *batch = calloc(1, sizeof(*batch));
@@ -30,6 +32,11 @@ void store_batch_reset(struct store_batch *batch)
 	batch->guard_bytes = 0;
 	batch->uses_headroom = false;
 	batch->requires_sources = false;
+}
+
+bool store_batch_is_large(const struct store_batch *batch)
+{
+	return batch->body_size > KEPT_BODY_BYTES || batch->guard_size > KEPT_BODY_BYTES;
 }
 
 uint32_t store_batch_failed_guard(const struct store_batch *batch)

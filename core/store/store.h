@@ -217,6 +217,9 @@ int store_view_is_prefix_empty(struct store_view *view, const void *prefix, uint
 
 int store_batch_create(struct store *store, struct store_batch **ret);
 void store_batch_reset(struct store_batch *batch); /* empty, memory kept */
+
+/* Did it take more memory than most batches do? */
+bool store_batch_is_large(const struct store_batch *batch);
 void store_batch_destroy(struct store_batch *batch); /* NULL allowed */
 
 /*

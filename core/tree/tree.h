@@ -295,7 +295,11 @@ struct tree_tx_frame {
 	uint32_t slot;
 	uint32_t room_bytes;
 	bool is_edited;
+	bool is_changed; /* by apply, so far */
 };
+
+/* With so few edits a key is searched for once, though it has guards and edits. */
+#define TREE_TX_FEW 16
 
 /*
  * Frames of a transaction kept in memory from one attempt to the next: where memory is
@@ -316,6 +320,9 @@ struct tree_tx {
 	uint32_t frame_count;
 	bool is_latched;
 	bool has_moves; /* moves follow: apply leaves them all the room there is */
+	/* Of few edits: the first with the same key, and how the search in its frame ended. */
+	uint32_t firsts[TREE_TX_FEW];
+	struct image_path paths[TREE_TX_FEW];
 	struct tree_hold hold;
 };
 

@@ -71,14 +71,41 @@ void tree_hold_end(struct tree *tree, struct tree_tx *tx)
 
 /* ---- finding and latching -------------------------------------------------------- */
 
+static bool has_few(const struct tree_tx *tx)
+{
+	return tx->edit_count <= TREE_TX_FEW;
+}
+
+/* The first edit with the key of the @number-th, if they are few; else that itself. */
+static uint32_t first_of(const struct tree_tx *tx, uint32_t number)
+{
+	const struct tree_edit *edit = &tx->edits[number];
+
+	for (uint32_t i = 0; i < number && has_few(tx); i++)
+		if (tx->edits[i].key_bytes == edit->key_bytes &&
+		    memcmp(tx->edits[i].key, edit->key, edit->key_bytes) == 0)
+			return i;
+	return number;
+}
+
 static int locate(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
 {
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
+		uint32_t first = first_of(tx, i);
 		struct tree_hop hop;
-		int err = tree_find_again(tree, edit->key, edit->key_bytes, edit->frame_id,
-		    edit->depth, edit->shape, &hop, need);
+		int err;
 
+		if (has_few(tx))
+			tx->firsts[i] = first;
+		if (first != i) {
+			edit->shape = tx->edits[first].shape;
+			edit->frame_id = tx->edits[first].frame_id;
+			edit->depth = tx->edits[first].depth;
+			continue;
+		}
+		err = tree_find_again(tree, edit->key, edit->key_bytes, edit->frame_id, edit->depth,
+		    edit->shape, &hop, need);
 		edit->shape = tree_shape(tree);
 		edit->frame_id = hop.frame_id;
 		edit->depth = hop.depth;
@@ -193,7 +220,12 @@ static int check_edits(struct tree *tree, struct tree_tx *tx)
 		struct image_path path;
 		int err;
 
-		image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		if (has_few(tx) && tx->firsts[i] != i)
+			path = tx->paths[tx->firsts[i]];
+		else
+			image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		if (has_few(tx))
+			tx->paths[i] = path;
 		if (path.result == IMAGE_DAMAGED)
 			return -EUCLEAN;
 		ASSERT(path.result != IMAGE_CROSSING);
@@ -298,14 +330,19 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 	ASSERT(tx->is_latched);
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
-		void *image = tree_image(tree, tx->frames[edit->frame_index].slot);
-		uint32_t keep = tx->has_moves ? KEEP_ALL_ROOM : tx->frames[edit->frame_index].room_bytes;
+		struct tree_tx_frame *frame = &tx->frames[edit->frame_index];
+		void *image = tree_image(tree, frame->slot);
+		uint32_t keep = tx->has_moves ? KEEP_ALL_ROOM : frame->room_bytes;
 		uint32_t live = image_live_bytes(image);
 		struct image_path path;
 
 		if (edit->kind != TREE_PUT && edit->kind != TREE_ERASE)
 			continue;
-		image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		if (has_few(tx) && !frame->is_changed)
+			path = tx->paths[i];
+		else
+			image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
+		frame->is_changed = true;
 		if (edit->kind == TREE_PUT) {
 			tree_before_put(tree, edit->frame_id, image, &path);
 			image_put(image, &path, edit->key, edit->key_bytes, edit->value,
