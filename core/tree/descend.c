@@ -144,6 +144,28 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
 	return -EBUSY;
 }
 
+int tree_step_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    uint64_t *frame_id, uint32_t *depth, struct image_path *path, struct pool_read *here)
+{
+#ifndef SANITIZE_THREAD /* it takes every optimistic read for a race */
+	uint64_t next;
+
+	if (!pool_read_key(tree->pool, tree_key(*frame_id), here))
+		return -EAGAIN;
+	image_find(here->memory, key, key_bytes, *depth, path);
+	if (path->result != IMAGE_CROSSING)
+		return 0;
+	/* Edges stay: only the bytes of this one could have been torn. */
+	next = image_crossing(here->memory, path->leaf);
+	if (pool_read_validate(tree->pool, here->slot, here->version)) {
+		*frame_id = next;
+		*depth = path->depth;
+		return 1;
+	}
+#endif
+	return -EAGAIN;
+}
+
 int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
     uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need)
 {

@@ -11,9 +11,6 @@
  *    guard, room                gives up here with nothing changed
  *    (journal, by the caller)
  *    apply, unlatch
- *
- * Under the gate a crossing found leads where it says as long as the frame it was read
- * in is validated: only its bytes could have been torn.
  */
 #include "config.h"
 
@@ -27,28 +24,17 @@
  */
 static int search_frame(struct tree *tree, struct tree_single *single)
 {
+	struct pool_read here;
+	int step = tree_step_unlatched(tree, single->key, single->key_bytes, &single->frame_id,
+	    &single->depth, &single->path, &here);
 	void *image;
 
-#ifndef SANITIZE_THREAD /* it takes every optimistic read for a race */
-	struct pool_read here;
-
-	if (pool_read_key(tree->pool, tree_key(single->frame_id), &here)) {
-		image_find(here.memory, single->key, single->key_bytes, single->depth, &single->path);
+	if (step == 1)
+		return 1;
+	if (step == 0 && pool_try_upgrade(tree->pool, here.slot, here.version)) {
 		single->slot = here.slot;
-		if (single->path.result != IMAGE_CROSSING) {
-			if (pool_try_upgrade(tree->pool, here.slot, here.version))
-				return 0;
-		} else {
-			uint64_t next = image_crossing(here.memory, single->path.leaf);
-
-			if (pool_read_validate(tree->pool, here.slot, here.version)) {
-				single->frame_id = next;
-				single->depth = single->path.depth;
-				return 1;
-			}
-		}
+		return 0;
 	}
-#endif
 	single->slot = pool_latch_key_exclusive(tree->pool, tree_key(single->frame_id));
 	if (single->slot == POOL_NO_SLOT)
 		return -EAGAIN;

@@ -295,7 +295,14 @@ struct tree_tx_frame {
 	uint32_t slot;
 	uint32_t room_bytes;
 	bool is_edited;
+	bool is_as_seen; /* it has not changed since the searches, which found their paths */
 	bool is_changed; /* by apply, so far */
+};
+
+/* A frame as a search without latches found it; POOL_NO_SLOT: it had to take one. */
+struct tree_seen {
+	uint32_t slot;
+	uint64_t version;
 };
 
 /* With so few edits a key is searched for once, though it has guards and edits. */
@@ -320,8 +327,9 @@ struct tree_tx {
 	uint32_t frame_count;
 	bool is_latched;
 	bool has_moves; /* moves follow: apply leaves them all the room there is */
-	/* Of few edits: the first with the same key, and how the search in its frame ended. */
+	/* Of few edits: the first with the same key, its frame, and how the search ended there. */
 	uint32_t firsts[TREE_TX_FEW];
+	struct tree_seen seen[TREE_TX_FEW];
 	struct image_path paths[TREE_TX_FEW];
 	struct tree_hold hold;
 };

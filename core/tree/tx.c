@@ -3,13 +3,17 @@
  *
  * A transaction goes through three steps.
  *
- *   locate   each key's frame is searched, holding one shared latch at a time.  The
- *            gate keeps edges from changing, so what was found stays true.
+ *   locate   each key's frame is searched, holding one shared latch at a time, or none.
+ *            The gate keeps edges from changing, so what was found stays true.
  *   latch    all frames, each once, exclusively and in ascending frame id, so that
  *            two transactions never wait for each other in a circle.  Then guards
  *            and room are checked and frozen images copied.  Until here nothing has
  *            changed and everything can be given up.
  *   apply    cannot fail.
+ *
+ * Most transactions have few edits.  Then a key is searched for once, however many edits it
+ * has, and a frame latched from the version at which that was done (as in single.c) is not
+ * searched again.
  *
  * Frames stay pinned from latch to end, so a transaction that lets its latches go in
  * between (one with moves) finds them in memory again.
@@ -88,22 +92,52 @@ static uint32_t first_of(const struct tree_tx *tx, uint32_t number)
 	return number;
 }
 
+/* Without latches: false, where that will not do. */
+static bool locate_unlatched(struct tree *tree, struct tree_edit *edit, struct image_path *ret_path,
+    struct tree_seen *ret)
+{
+	uint64_t frame_id = tree->root_id;
+	struct pool_read here;
+	uint32_t depth = 0;
+	int step = 1;
+
+	for (unsigned hops = 0; step == 1 && hops < TREE_HOPS_MAX; hops++)
+		step = tree_step_unlatched(tree, edit->key, edit->key_bytes, &frame_id, &depth, ret_path, &here);
+	if (step || !pool_read_validate(tree->pool, here.slot, here.version))
+		return false;
+	edit->shape = tree_shape(tree);
+	edit->frame_id = frame_id;
+	edit->depth = depth;
+	*ret = (struct tree_seen){here.slot, here.version};
+	return true;
+}
+
+/* Of few edits, the @number-th. */
+static bool locate_quickly(struct tree *tree, struct tree_tx *tx, uint32_t number)
+{
+	uint32_t first = first_of(tx, number);
+	struct tree_edit *edit = &tx->edits[number];
+
+	tx->firsts[number] = first;
+	tx->seen[number].slot = POOL_NO_SLOT;
+	if (first == number)
+		return !tx->hold.is_on &&
+		       locate_unlatched(tree, edit, &tx->paths[number], &tx->seen[number]);
+	edit->shape = tx->edits[first].shape;
+	edit->frame_id = tx->edits[first].frame_id;
+	edit->depth = tx->edits[first].depth;
+	return true;
+}
+
 static int locate(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
 {
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
-		uint32_t first = first_of(tx, i);
 		struct tree_hop hop;
 		int err;
 
-		if (has_few(tx))
-			tx->firsts[i] = first;
-		if (first != i) {
-			edit->shape = tx->edits[first].shape;
-			edit->frame_id = tx->edits[first].frame_id;
-			edit->depth = tx->edits[first].depth;
+		if (has_few(tx) && locate_quickly(tree, tx, i))
 			continue;
-		}
 		err = tree_find_again(tree, edit->key, edit->key_bytes, edit->frame_id, edit->depth,
 		    edit->shape, &hop, need);
 		edit->shape = tree_shape(tree);
@@ -166,11 +200,32 @@ static void unlatch_first(struct tree *tree, struct tree_tx *tx, uint32_t count)
 		pool_unlatch_exclusive(tree->pool, tx->frames[--count].slot);
 }
 
+/* Latches the frame if all searches that ended in it saw it as it is now. */
+static bool latch_as_seen(struct tree *tree, struct tree_tx *tx, uint32_t index)
+{
+	const struct tree_seen *seen = NULL;
+
+	for (uint32_t i = 0; i < tx->edit_count && has_few(tx); i++) {
+		if (tx->firsts[i] != i || tx->edits[i].frame_index != index)
+			continue;
+		if (seen && (seen->slot != tx->seen[i].slot || seen->version != tx->seen[i].version))
+			return false;
+		seen = &tx->seen[i];
+	}
+	if (!seen || seen->slot == POOL_NO_SLOT || !pool_try_upgrade(tree->pool, seen->slot, seen->version))
+		return false;
+	tx->frames[index].slot = seen->slot;
+	tx->frames[index].is_as_seen = true;
+	return true;
+}
+
 static int latch_frames(struct tree *tree, struct tree_tx *tx, struct tree_need *need)
 {
 	for (uint32_t i = 0; i < tx->frame_count; i++) {
 		struct tree_tx_frame *frame = &tx->frames[i];
 
+		if (latch_as_seen(tree, tx, i))
+			continue;
 		frame->slot = pool_latch_key_exclusive(tree->pool, tree_key(frame->frame_id));
 		if (frame->slot == POOL_NO_SLOT) {
 			unlatch_first(tree, tx, i);
@@ -216,11 +271,12 @@ static int check_edits(struct tree *tree, struct tree_tx *tx)
 {
 	for (uint32_t i = 0; i < tx->edit_count; i++) {
 		struct tree_edit *edit = &tx->edits[i];
-		const void *image = tree_image(tree, tx->frames[edit->frame_index].slot);
+		const struct tree_tx_frame *frame = &tx->frames[edit->frame_index];
+		const void *image = tree_image(tree, frame->slot);
 		struct image_path path;
 		int err;
 
-		if (has_few(tx) && tx->firsts[i] != i)
+		if (has_few(tx) && (frame->is_as_seen || tx->firsts[i] != i))
 			path = tx->paths[tx->firsts[i]];
 		else
 			image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
