@@ -123,9 +123,10 @@ int scan_push(struct tree_scan *scan, const struct tree_level *level)
 {
 	int err;
 
+	/* Nodes that lead back, or share what is below them, would be walked for ever. */
+	if (++scan_stop(scan)->entered > FRAME_LEVELS_MAX)
+		return -EUCLEAN;
 	if (scan->level_count == scan->level_size) {
-		if (scan->level_count - scan_stop(scan)->level_base > FRAME_LEVELS_MAX)
-			return -EUCLEAN;
 		err = grow_levels(scan);
 		if (err)
 			return err;

@@ -183,6 +183,7 @@ struct tree_stop {
 	uint64_t frame_id, version;
 	uint32_t slot;
 	uint32_t level_base; /* its first level */
+	uint32_t entered;    /* of its nodes, each of which is entered once */
 	uint32_t hop_level;  /* levels when it was left for a crossing, which stands */
 	uint8_t hop_hi;	     /* for bytes up to this one */
 };

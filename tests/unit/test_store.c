@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "store/store.h"
+#include "store/store_internal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -391,6 +391,37 @@ START_TEST(store_keeps_no_frames_that_moves_and_drops_leave_empty)
 }
 END_TEST
 
+static int take_item(void *ctx, const struct store_item *item)
+{
+	return 0;
+}
+
+/* Twenty nodes in a frame, each of which leads to the next in four ways, and to no key. */
+START_TEST(store_does_not_list_a_frame_that_has_no_end)
+{
+	struct frame_header *frame;
+	struct node_4 *node;
+	node_ref ref = FRAME_HEADER_BYTES / NODE_UNIT + 1000;
+
+	open_store(&large);
+	ck_ok(put("k", "1", 1));
+	frame = pool_memory(store->pool, pool_find(store->pool, frame_key_make(FRAME_TREE, store->tree.root_id)));
+	frame->root = to_le16(ref);
+	for (unsigned i = 0; i < 20; i++, ref += 4) {
+		node = (void *)((char *)frame + ref * NODE_UNIT);
+		*node = (struct node_4){.inner = {.type = NODE_4, .count = to_le16(i < 19 ? 4 : 0)}};
+		for (unsigned j = 0; j < 4; j++) {
+			node->bytes[j] = (uint8_t)j;
+			node->refs[j] = to_le16(ref + 4);
+		}
+	}
+	ck_assert_int_eq(store_visit(store, NULL, 0, take_item, NULL), -EUCLEAN);
+	store_abandon(store);
+	store = NULL;
+	ck_ok(device_open_memory(VOLUME_BYTES, &device)); /* for teardown */
+}
+END_TEST
+
 START_TEST(store_guards_refuse_and_change_nothing)
 {
 	struct store_batch *batch;
@@ -672,6 +703,7 @@ int main(void)
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
 	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
+	tcase_add_test(tcase, store_does_not_list_a_frame_that_has_no_end);
 	tcase_add_loop_test(tcase, store_counts_frames_without_keys, 0, 3);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
