@@ -494,8 +494,10 @@ static int replay(struct recovery *recovery)
 	pthread_t thread;
 	int err;
 
-	recovery->is_threaded = !recovery->store->options.no_threads &&
-		pthread_create(&thread, NULL, reading_thread, recovery) == 0;
+	/* The thread reads it: before it begins. */
+	recovery->is_threaded = !recovery->store->options.no_threads;
+	if (recovery->is_threaded && pthread_create(&thread, NULL, reading_thread, recovery))
+		recovery->is_threaded = false;
 	if (!recovery->is_threaded)
 		return read_records(recovery);
 	err = apply_all(recovery);
