@@ -379,8 +379,8 @@ static int load(struct tree_walk *walk, struct frame_level *level)
 
 static void count_frame(struct tree_walk *walk, const struct frame_level *level)
 {
-	struct check *check = walk->check;
 	const struct frame_header *header = (const void *)level->image;
+	struct check *check = walk->check;
 
 	check->totals.tree_frames++;
 	check->fill_sum += (double)from_le32(header->live_bytes) / (FRAME_BYTES - FRAME_HEADER_BYTES);

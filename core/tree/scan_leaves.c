@@ -157,30 +157,23 @@ enum scan_taken scan_take_leaves(struct tree_scan *scan, node_ref *ret_ref, uint
 	return taken;
 }
 
-static inline const uint8_t *prefix_of(const void *image, node_ref ref)
-{
-	const uint8_t *node = node_place(image, ref);
-
-	return node + inner_prefix_at(head_type(node_head(node)));
-}
-
 /* The common prefix of what lies below the inner node @ref, reached by @byte: how many bytes
- * it has with and behind @byte.  0: here is none to be seen. */
-static uint32_t group_bytes(const void *image, node_ref ref, uint8_t byte, uint8_t delimiter)
+ * it has with and behind @byte.  0: here is none to be seen.  Those behind are @ret. */
+static uint32_t group_bytes(const void *image, node_ref ref, uint8_t byte, uint8_t delimiter, const uint8_t **ret)
 {
-	const uint8_t *node = node_place(image, ref), *prefix, *found;
+	const uint8_t *node = node_place(image, ref), *found;
 	uint64_t head = node_head(node);
-	uint32_t prefix_bytes = head_prefix_bytes(head);
+	uint32_t prefix_bytes = head_prefix_bytes(head), prefix_at = inner_prefix_at(head_type(head));
 
 	if (!head_is_inner(head) || ref < NODE_REF_FIRST)
 		return 0;
+	*ret = node + prefix_at;
 	if (byte == delimiter)
 		return 1;
-	prefix = node + inner_prefix_at(head_type(head));
-	if (!prefix_bytes || ref * NODE_UNIT + inner_prefix_at(head_type(head)) + prefix_bytes > FRAME_BYTES)
+	if (!prefix_bytes || ref * NODE_UNIT + prefix_at + prefix_bytes > FRAME_BYTES)
 		return 0;
-	found = memchr(prefix, delimiter, prefix_bytes);
-	return found ? (uint32_t)(found - prefix) + 2 : 0;
+	found = memchr(*ret, delimiter, prefix_bytes);
+	return found ? (uint32_t)(found - *ret) + 2 : 0;
 }
 
 enum scan_taken scan_take_groups(struct tree_scan *scan, node_ref *ret_ref, uint8_t *ret_byte)
@@ -199,13 +192,14 @@ enum scan_taken scan_take_groups(struct tree_scan *scan, node_ref *ret_ref, uint
 	uint8_t byte = 0;
 
 	while (item < last && out - first < (ptrdiff_t)TREE_RUN_BYTES) {
+		const uint8_t *prefix;
 		uint32_t bytes;
 
 		if (!scan_next_entry(node, &level, &ref, &byte)) {
 			taken = TAKEN_ALL;
 			break;
 		}
-		bytes = is_certain ? group_bytes(image, ref, byte, delimiter) : 0;
+		bytes = is_certain ? group_bytes(image, ref, byte, delimiter, &prefix) : 0;
 		if (!bytes || bytes + (at - shared) > (uint64_t)(end - out) || at + bytes > key_room) {
 			taken = TAKEN_CHILD;
 			break;
@@ -220,7 +214,7 @@ enum scan_taken scan_take_groups(struct tree_scan *scan, node_ref *ret_ref, uint
 		out += at - shared;
 		shared = at;
 		*out = byte;
-		copy_bytes(out + 1, prefix_of(image, ref), bytes - 1);
+		copy_bytes(out + 1, prefix, bytes - 1);
 		out += bytes;
 	}
 	scan->bytes.used = (uint32_t)(out - first);

@@ -23,20 +23,20 @@ int tree_descend(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t k
     struct tree_hop *ret, struct tree_need *need);
 
 /*
- * The next step of a search in the gate that takes no latches, in frame *frame_id at *depth.
- * 1: both are the next frame's; 0: it ends here, which counts if @here is found unchanged;
- * -EAGAIN: the frame is not in memory, or being changed.
- */
-int tree_step_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
-    uint64_t *frame_id, uint32_t *depth, struct image_path *path, struct pool_read *here);
-
-/*
  * The same in the gate, for a search that has come to @frame_id at @depth: while the
  * tree's shape is still @shape it goes on there, and the frames above need not be in
  * memory.  Where @ret stands after -EAGAIN it can go on as well.
  */
 int tree_find_again(struct tree *tree, const uint8_t *key, uint32_t key_bytes, uint64_t frame_id,
     uint32_t depth, uint64_t shape, struct tree_hop *ret, struct tree_need *need);
+
+/*
+ * The next step of a search in the gate that takes no latches, in frame *frame_id at *depth.
+ * 1: both are the next frame's; 0: it ends here, which counts if @here is found unchanged;
+ * -EAGAIN: the frame is not in memory, or being changed.
+ */
+int tree_step_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    uint64_t *frame_id, uint32_t *depth, struct image_path *path, struct pool_read *here);
 
 static inline uint64_t tree_shape(struct tree *tree)
 {
