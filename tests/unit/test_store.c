@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "store/store_internal.h"
+#include "tests/unit/test_store.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,12 +13,9 @@
 #include <stdlib.h>
 
 #include "device/device_test.h"
-#include "tests/support/support.h"
 
-#define VOLUME_BYTES (512ull << 20)
-
-static struct device *device;
-static struct store *store;
+struct device *device;
+struct store *store;
 
 static void setup(void)
 {
@@ -29,17 +26,15 @@ static void setup(void)
 	ck_ok(store_format(device, &options));
 }
 
-/* 16 slots, less than most trees here; and enough for all of them. */
-static struct store_options small = {.cache_bytes = 8 << 20, .no_threads = true};
-static struct store_options large = {.cache_bytes = 64 << 20, .no_threads = true};
+struct store_options small = {.cache_bytes = 8 << 20, .no_threads = true};
+struct store_options large = {.cache_bytes = 64 << 20, .no_threads = true};
 
-static void open_store(const struct store_options *options)
+void open_store(const struct store_options *options)
 {
 	ck_ok(store_open(device, options, &store));
 }
 
-/* Closes or abandons the store and opens what is on the device then. */
-static void reopen(bool is_clean)
+void reopen(bool is_clean)
 {
 	struct device *copy;
 
@@ -67,19 +62,18 @@ static void teardown(void)
 	store = NULL;
 }
 
-/* Numbers in the order of their keys, for pools that hold few frames: 0, 16, 32 .. 1, 17 .. */
-static uint64_t in_key_order(uint64_t at, uint64_t count)
+uint64_t in_key_order(uint64_t at, uint64_t count)
 {
 	return at % (count / 16) * 16 + at / (count / 16);
 }
 
-static void key_of(uint64_t number, char *key)
+void key_of(uint64_t number, char *key)
 {
 	sprintf(key, "/usr/local/share/category-%02d/file-%08llu", (int)(number % 16),
 	    (unsigned long long)number);
 }
 
-static int put(const char *key, const void *value, uint32_t bytes)
+int put(const char *key, const void *value, uint32_t bytes)
 {
 	struct store_batch *batch;
 	int err;
@@ -91,7 +85,7 @@ static int put(const char *key, const void *value, uint32_t bytes)
 	return err;
 }
 
-static void put_numbers(uint64_t first, uint64_t end, uint64_t salt)
+void put_numbers(uint64_t first, uint64_t end, uint64_t salt)
 {
 	struct store_batch *batch;
 	uint64_t value[4];
@@ -253,180 +247,6 @@ START_TEST(store_moves_a_prefix_whatever_is_below)
 	ck_ok(store_get(store, "/usr/local/shared", 17, value, sizeof(value), &bytes, NULL));
 	store_counters(store, &counters);
 	store_batch_destroy(batch);
-}
-END_TEST
-
-/* Frames that lost all keys and were not folded are nothing. */
-START_TEST(store_moves_onto_frames_without_keys)
-{
-	struct store_options options = _i ? small : large;
-	struct store_batch *batch;
-	struct store_counters counters;
-	uint32_t bytes;
-	char key[64];
-
-	options.no_merge = true;
-	open_store(&options);
-	put_numbers(0, 120000, 0);
-	ck_ok(store_batch_create(store, &batch));
-	for (uint64_t i = 0; i < 120000; i++) {
-		key_of(in_key_order(i, 120000), key);
-		store_batch_reset(batch);
-		store_batch_delete(batch, key, (uint32_t)strlen(key));
-		ck_ok(store_commit(store, batch, NULL));
-	}
-	store_counters(store, &counters);
-	ck_assert_uint_gt(counters.tree_frames, 5);
-	/* From there: nothing moves.  To there: the place is free. */
-	store_batch_reset(batch);
-	store_batch_move_prefix(batch, "/usr/", 5, "/new/", 5);
-	ck_ok(store_commit(store, batch, NULL));
-	ck_ok(put("/home/a", "1", 1));
-	store_batch_reset(batch);
-	store_batch_move_prefix(batch, "/home/", 6, "/usr/local/share/", 17);
-	ck_ok(store_commit(store, batch, NULL));
-	store_batch_reset(batch);
-	store_batch_move_prefix(batch, "/usr/", 5, "/new/", 5);
-	ck_ok(store_commit(store, batch, NULL));
-	store_batch_destroy(batch);
-	ck_ok(store_get(store, "/new/local/share/a", 18, key, sizeof(key), &bytes, NULL));
-	store_counters(store, &counters);
-	ck_assert_uint_le(counters.tree_frames, 2);
-}
-END_TEST
-
-static void move(const char *from, const char *to)
-{
-	struct store_batch *batch;
-
-	ck_ok(store_batch_create(store, &batch));
-	store_batch_move_prefix(batch, from, (uint32_t)strlen(from), to, (uint32_t)strlen(to));
-	ck_ok(store_commit(store, batch, NULL));
-	store_batch_destroy(batch);
-}
-
-static void fill_frames_again(unsigned way)
-{
-	char key[80];
-
-	for (uint64_t i = 0; i < 120000; i += way == 2 ? 401 : 1) {
-		key_of(i, key);
-		if (way == 1) {
-			ck_ok(store_put(store, key, (uint32_t)strlen(key), "again", 5, NULL, NULL));
-		} else if (way == 2) {
-			ck_ok(put("/home/a", "again", 5));
-			move("/home/", strcat(key, "/"));
-		} else {
-			ck_ok(put(key, "again", 5));
-		}
-	}
-}
-
-/* No common prefix stands for a frame that holds nothing, in a view neither. */
-static void expect_nothing_in_view(void)
-{
-	struct store_range range = {.prefix = "/", .prefix_bytes = 1, .has_delimiter = true, .delimiter = '/'};
-	struct store_cursor *cursor;
-	struct store_view *view;
-	struct store_item item;
-
-	ck_ok(store_view_open(store, &view));
-	ck_ok(store_view_cursor_open(view, &range, &cursor));
-	ck_assert_int_eq(store_cursor_next(cursor, &item), -ENOENT);
-	store_cursor_close(cursor);
-	store_view_close(view);
-}
-
-/* Whoever brings a key into a frame without any: batches, single writes, moves, recovery. */
-START_TEST(store_counts_frames_without_keys)
-{
-	struct store_options options = large;
-	uint64_t empty;
-	char key[64];
-
-	options.no_merge = true;
-	open_store(&options);
-	put_numbers(0, 120000, 0);
-	ck_assert_uint_eq(store_empty_frames(store), 0);
-	for (uint64_t i = 0; i < 120000; i++) {
-		key_of(i, key);
-		ck_ok(store_delete(store, key, (uint32_t)strlen(key), NULL, NULL));
-	}
-	empty = store_empty_frames(store);
-	ck_assert_uint_gt(empty, 5);
-	expect_nothing_in_view();
-	ck_ok(store_checkpoint(store));
-	fill_frames_again((unsigned)_i);
-	ck_assert_uint_eq(store_empty_frames(store), 0);
-	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
-	reopen(false);
-	ck_assert_uint_eq(store_empty_frames(store), 0);
-}
-END_TEST
-
-/* Frames whose keys have all been moved or dropped, or that were empty before. */
-START_TEST(store_keeps_no_frames_that_moves_and_drops_leave_empty)
-{
-	struct store_options options = large;
-	struct store_counters counters;
-	struct store_batch *batch;
-	char from[64], to[64];
-
-	options.no_merge = _i;
-	open_store(&options);
-	put_numbers(0, 120000, 0);
-	for (uint64_t i = 0; _i && i < 120000; i += i % 16 == 2 ? 2 : 1) {
-		key_of(i, from);
-		ck_ok(store_delete(store, from, (uint32_t)strlen(from), NULL, NULL));
-	}
-	ck_assert(!_i == !store_empty_frames(store));
-	for (unsigned i = 0; i < 16 && !_i; i++) {
-		sprintf(from, "/usr/local/share/category-%02u/", i);
-		sprintf(to, "/new/%02u/", i);
-		move(from, to);
-		ck_assert_uint_eq(store_empty_frames(store), 0);
-	}
-	ck_ok(store_batch_create(store, &batch));
-	store_batch_drop_prefix(batch, "/", 1);
-	ck_ok(store_commit(store, batch, NULL));
-	store_batch_destroy(batch);
-	do {
-		ck_ok(put("end", "", 0)); /* without a thread, commits erase what was dropped */
-		store_counters(store, &counters);
-	} while (counters.dropping);
-	ck_assert_uint_eq(store_empty_frames(store), 0);
-	ck_assert_uint_le(counters.tree_frames, 2);
-}
-END_TEST
-
-static int take_item(void *ctx, const struct store_item *item)
-{
-	return 0;
-}
-
-/* Twenty nodes in a frame, each of which leads to the next in four ways, and to no key. */
-START_TEST(store_does_not_list_a_frame_that_has_no_end)
-{
-	struct frame_header *frame;
-	struct node_4 *node;
-	node_ref ref = FRAME_HEADER_BYTES / NODE_UNIT + 1000;
-
-	open_store(&large);
-	ck_ok(put("k", "1", 1));
-	frame = pool_memory(store->pool, pool_find(store->pool, frame_key_make(FRAME_TREE, store->tree.root_id)));
-	frame->root = to_le16(ref);
-	for (unsigned i = 0; i < 20; i++, ref += 4) {
-		node = (void *)((char *)frame + ref * NODE_UNIT);
-		*node = (struct node_4){.inner = {.type = NODE_4, .count = to_le16(i < 19 ? 4 : 0)}};
-		for (unsigned j = 0; j < 4; j++) {
-			node->bytes[j] = (uint8_t)j;
-			node->refs[j] = to_le16(ref + 4);
-		}
-	}
-	ck_assert_int_eq(store_visit(store, NULL, 0, take_item, NULL), -EUCLEAN);
-	store_abandon(store);
-	store = NULL;
-	ck_ok(device_open_memory(VOLUME_BYTES, &device)); /* for teardown */
 }
 END_TEST
 
@@ -709,10 +529,7 @@ int main(void)
 	tcase_add_test(tcase, store_cursor_walks_in_order);
 	tcase_add_test(tcase, store_frames_empty_out_when_keys_go);
 	tcase_add_test(tcase, store_moves_a_prefix_whatever_is_below);
-	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
-	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
-	tcase_add_test(tcase, store_does_not_list_a_frame_that_has_no_end);
-	tcase_add_loop_test(tcase, store_counts_frames_without_keys, 0, 3);
+	add_frame_tests(tcase);
 	tcase_add_test(tcase, store_guards_refuse_and_change_nothing);
 	tcase_add_test(tcase, store_names_the_first_guard_that_failed);
 	tcase_add_test(tcase, store_guards_alone_leave_nothing_in_the_journal);
