@@ -44,6 +44,7 @@ AT(struct map_page, pointers, 32);
 SIZE(struct frame_header, FRAME_HEADER_BYTES);
 AT(struct frame_header, used_blocks, 24);
 AT(struct frame_header, root, 40);
+AT(struct frame_header, laid_end, 44);
 AT(struct frame_header, free_heads, 48);
 AT(struct frame_header, block_checksums, 1024);
 

@@ -175,7 +175,8 @@ struct frame_header {
 	le32 live_bytes;			  /* 32: of nodes in use */
 	le32 node_count;			  /* 36 */
 	le16 root;				  /* 40: reference of the root node */
-	le16 reserved0[3];			  /* 42 */
+	le16 reserved0;				  /* 42 */
+	le32 laid_end;				  /* 44: bytes; what lies below was laid out */
 	le16 free_heads[FRAME_FREE_CLASSES];	  /* 48: free nodes, one list a size */
 	uint8_t reserved1[1024 - 176];		  /* 176 */
 	le32 block_checksums[FRAME_BLOCKS];	  /* 1024: [0] is unused */

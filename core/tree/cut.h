@@ -19,7 +19,7 @@ struct cut {
 
 /* The frame to be cut. */
 struct cut_frame {
-	const void *image;	/* as image_compact() left it */
+	const void *image;
 	const uint32_t *sizes;	/* image_sizes() of it */
 	const uint8_t *key;	/* that needs the room */
 	uint32_t key_bytes;

@@ -43,6 +43,19 @@ struct image_path {
 void image_find(const void *image, const uint8_t *key, uint32_t key_bytes,
     uint32_t depth, struct image_path *ret);
 
+/*
+ * image_find() in an image of which not all is in memory: the bytes that the search
+ * looks at are fetched before, to their places in @image.  The image ends at @end.  An
+ * error of fetch() is returned.
+ */
+struct image_source {
+	void *ctx;
+	uint32_t end;
+	int (*fetch)(void *ctx, uint32_t offset, uint32_t bytes);
+};
+int image_probe(const void *image, const struct image_source *source, const uint8_t *key,
+    uint32_t key_bytes, uint32_t depth, struct image_path *ret);
+
 /* The value of the leaf found, inside the image whatever is written meanwhile.
  * IMAGE_DAMAGED: there is no such leaf. */
 struct image_leaf {
@@ -137,20 +150,34 @@ node_ref image_copy(void *image, const void *source, node_ref from, const uint8_
 node_ref image_copy_top(void *image, const void *source, node_ref from, const uint8_t *add,
     uint32_t add_bytes, uint64_t frame_id);
 
-/* What is alive in @source, packed, in breadth-first order, into @image. False: a
- * reference was damaged. */
-bool image_compact(void *image, const void *source);
-
 /* -EUCLEAN: the image contradicts itself, and @ret_why says in what.  -ENOMEM. */
 int image_check(const void *image, const char **ret_why);
 
 /*
- * Bytes of the subtree at each reference: @ret_sizes[ref], for an image that
- * image_compact() made (children lie behind their parents), and whether there is a
- * crossing.  @ret_sizes has place for IMAGE_SIZES_BYTES.
+ * Bytes of the subtree at each reference: @ret_sizes[ref], and whether there is a crossing.
+ * @ret_sizes has place for IMAGE_SIZES_BYTES.  False: a reference was damaged.
  */
 #define SUBTREE_HAS_CROSSING (1u << 31)
-void image_sizes(const void *image, uint32_t *ret_sizes);
+bool image_sizes(const void *image, uint32_t *ret_sizes);
+
+/*
+ * A fresh image of what is alive in @source, packed and laid out so that a search touches
+ * few blocks (layout.c): all of it; or a part, either consecutive entries of a node, whose
+ * new root has neither prefix nor terminal, or all but them, with a crossing in their place
+ * (is_rest; then the subtree is not one of the smallest).  @sizes are image_sizes() of the
+ * source; what is said of it there holds.
+ */
+struct image_part {
+	node_ref node;
+	unsigned lo, hi;
+	bool is_rest;
+	uint64_t crossing_id; /* is_rest: the frame of the entries */
+};
+void image_lay_out(void *image, uint64_t frame_id, const void *source, uint32_t *sizes,
+    const struct image_part *part);
+
+/* The same for all of @source.  -EUCLEAN: a reference was damaged.  -ENOMEM. */
+int image_compact(void *image, const void *source);
 
 /* Frees a subtree; @scratch_refs has place for one reference a node. */
 void image_free_subtree(void *image, node_ref from, node_ref *scratch_refs);

@@ -171,53 +171,6 @@ node_ref image_copy_top(void *image, const void *source, node_ref from, const ui
 	return crossing ? inner_add(image, ref, 0, 255, crossing) : 0;
 }
 
-bool image_compact(void *image, const void *source)
-{
-	const struct frame_header *from = image_header_const(source);
-	struct frame_header *header = image_header(image);
-	bool is_damaged;
-	node_ref root;
-
-	memset(header, 0, sizeof(*header));
-	header->magic = to_le32(TREE_FRAME_MAGIC);
-	header->frame_id = from->frame_id;
-	header->heap_end = to_le32(FRAME_HEADER_BYTES);
-	root = image_copy(image, source, from_le16(from->root), NULL, 0, 0, &is_damaged);
-	header->root = to_le16(root);
-	return root != 0;
-}
-
-void image_sizes(const void *image, uint32_t *ret_sizes)
-{
-	uint32_t end = from_le32(image_header_const(image)->heap_end);
-	node_ref *refs = (node_ref *)(ret_sizes + FRAME_BYTES / NODE_UNIT);
-	uint32_t count = 0;
-
-	for (uint32_t at = FRAME_HEADER_BYTES; at < end; at += node_bytes(node_at(image, refs[count - 1])))
-		refs[count++] = (node_ref)(at / NODE_UNIT);
-	while (count > 0) {
-		node_ref ref = refs[--count];
-		const struct node *node = node_at(image, ref);
-		const struct node_inner *inner = (const void *)node;
-		struct node_entry entry;
-
-		ret_sizes[ref] = node_bytes(node);
-		if (node->type == NODE_CROSSING)
-			ret_sizes[ref] |= SUBTREE_HAS_CROSSING;
-		if (!node_is_inner(node))
-			continue;
-		if (from_le16(inner->terminal))
-			ret_sizes[ref] += ret_sizes[from_le16(inner->terminal)];
-		for (unsigned from = 0; inner_next(image, inner, from, &entry); from = entry.hi + 1) {
-			uint32_t below = ret_sizes[entry.ref];
-
-			/* The flag is no number: to be set, not added. */
-			ret_sizes[ref] += below & ~SUBTREE_HAS_CROSSING;
-			ret_sizes[ref] |= below & SUBTREE_HAS_CROSSING;
-		}
-	}
-}
-
 void image_free_subtree(void *image, node_ref from, node_ref *scratch_refs)
 {
 	uint32_t count = 1;

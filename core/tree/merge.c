@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/cleanup.h"
 
 #define FOLD_MOST (IMAGE_CAPACITY / 100 * 60)
 
@@ -127,12 +128,14 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	const void *image = tree_image(tree, fold->hop.slot);
 	const void *parent = tree_image(tree, fold->parent.slot);
 	uint32_t new_slot, slot;
+	int err;
 
 	if (!image_is_empty(image) && image_live_bytes(image) + image_live_bytes(parent) > fold->most)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
-	if (!image_compact(tree_image(tree, new_slot), parent))
-		return -EUCLEAN;
+	err = image_compact(tree_image(tree, new_slot), parent);
+	if (err)
+		return err;
 	tree_take_spare(spares);
 	tree_shape_begin(tree);
 	fold_into_parent(fold, tree_image(tree, new_slot));
@@ -209,6 +212,18 @@ static int check_neighbour(struct fold *fold, const struct node_crossing *neighb
 	return tree_is_within(tree_image(fold->tree, slot), neighbour->lo, neighbour->hi) ? 0 : -EUCLEAN;
 }
 
+/* What both have, under one root. */
+static int merge_images(void *merged, const void *image, const void *other)
+{
+	cleanup_free void *scratch = aligned_alloc(BLOCK_BYTES, FRAME_BYTES);
+	int err = scratch ? image_compact(scratch, image) : -ENOMEM;
+
+	if (err)
+		return err;
+	image_adopt(scratch, root_of(scratch), 0, 0, other, root_of(other));
+	return image_compact(merged, scratch);
+}
+
 static int merge_neighbour(struct fold *fold, const struct node_crossing *neighbour,
     uint32_t neighbour_slot, struct tree_spares *spares)
 {
@@ -216,16 +231,15 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
 	const void *image = tree_image(tree, fold->hop.slot);
 	const void *other = tree_image(tree, neighbour_slot);
 	uint32_t slot, parent_slot, new_slot;
-	void *merged;
+	int err;
 
 	if (image_live_bytes(image) + image_live_bytes(other) > fold->most)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
-	merged = tree_image(tree, new_slot);
-	if (!image_compact(merged, image))
-		return -EUCLEAN;
+	err = merge_images(tree_image(tree, new_slot), image, other);
+	if (err)
+		return err;
 	tree_take_spare(spares);
-	image_adopt(merged, root_of(merged), 0, 0, other, root_of(other));
 	tree_shape_begin(tree);
 	tree_latch_two(tree, fold->hop.frame_id, fold->parent.frame_id, &slot, &parent_slot);
 	parent_slot = tree_make_writable(tree, fold->parent.frame_id, parent_slot, spares);
@@ -315,12 +329,14 @@ static int pack_last(struct fold *fold, struct tree_spares *spares)
 	uint32_t dead = from_le32(image_header_const(image)->heap_end) - FRAME_HEADER_BYTES -
 			image_live_bytes(image);
 	uint32_t slot, new_slot;
+	int err;
 
 	if (dead <= PACK_LEAST)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
-	if (!image_compact(tree_image(tree, new_slot), image))
-		return -EUCLEAN;
+	err = image_compact(tree_image(tree, new_slot), image);
+	if (err)
+		return err;
 	tree_take_spare(spares);
 	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->hop.frame_id));
 	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);

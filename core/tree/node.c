@@ -176,6 +176,16 @@ uint32_t image_room(const void *image)
 	return FRAME_BYTES - from_le32(image_header_const(image)->heap_end);
 }
 
+bool image_takes(const void *image, uint32_t bytes)
+{
+	const struct frame_header *header = image_header_const(image);
+	uint32_t behind = from_le32(header->heap_end) - from_le32(header->laid_end);
+
+	if (bytes > image_room(image))
+		return false;
+	return behind < DISORDER_MOST || from_le32(header->live_bytes) + bytes > PACK_MOST;
+}
+
 uint32_t image_live_bytes(const void *image)
 {
 	return from_le32(image_header_const(image)->live_bytes);
@@ -231,6 +241,7 @@ static void give_back(void *image, uint32_t offset, uint32_t bytes)
 
 	if (offset + bytes == from_le32(header->heap_end)) {
 		header->heap_end = to_le32(offset);
+		header->laid_end = to_le32(min_of(from_le32(header->laid_end), offset));
 		return;
 	}
 	memset(chunk, 0, sizeof(*chunk));
@@ -329,39 +340,44 @@ void image_cut_rest(void *image, node_ref ref, uint32_t bytes)
 	image_trim(image, ref, old_bytes, leaf_node_bytes(is_short, kept, parts.value_bytes));
 }
 
-node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id)
+void crossing_init(struct node_crossing *crossing, unsigned lo, unsigned hi, uint64_t frame_id)
 {
-	node_ref ref = image_alloc(image, sizeof(struct node_crossing));
-	struct node_crossing *crossing = mutable_at(image, ref);
-
-	if (!ref)
-		return 0;
 	*crossing = (struct node_crossing){
 	    .type = NODE_CROSSING,
 	    .lo = (uint8_t)lo,
 	    .hi = (uint8_t)hi,
 	    .frame_id = to_le64(frame_id),
 	};
+}
+
+node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id)
+{
+	node_ref ref = image_alloc(image, sizeof(struct node_crossing));
+
+	if (ref)
+		crossing_init(mutable_at(image, ref), lo, hi, frame_id);
 	return ref;
 }
 
-node_ref image_new_inner(void *image, enum node_type type, const void *prefix, uint32_t prefix_bytes)
+void inner_init(struct node_inner *inner, enum node_type type, const void *prefix, uint32_t prefix_bytes)
 {
-	uint32_t bytes = inner_bytes(type, prefix_bytes);
-	node_ref ref = image_alloc(image, bytes);
-	struct node_inner *inner = mutable_at(image, ref);
-
-	if (!ref)
-		return 0;
-	memset(inner, 0, bytes);
+	memset(inner, 0, inner_bytes(type, prefix_bytes));
 	inner->type = (uint8_t)type;
 	inner->prefix_bytes = to_le16((uint16_t)prefix_bytes);
 	if (prefix)
 		memcpy(inner_prefix_mutable(inner), prefix, prefix_bytes);
+}
+
+node_ref image_new_inner(void *image, enum node_type type, const void *prefix, uint32_t prefix_bytes)
+{
+	node_ref ref = image_alloc(image, inner_bytes(type, prefix_bytes));
+
+	if (ref)
+		inner_init(mutable_at(image, ref), type, prefix, prefix_bytes);
 	return ref;
 }
 
-void image_init(void *image, uint64_t frame_id)
+void image_init_heap(void *image, uint64_t frame_id)
 {
 	struct frame_header *header = image_header(image);
 
@@ -369,7 +385,13 @@ void image_init(void *image, uint64_t frame_id)
 	header->magic = to_le32(TREE_FRAME_MAGIC);
 	header->frame_id = to_le64(frame_id);
 	header->heap_end = to_le32(FRAME_HEADER_BYTES);
-	header->root = to_le16(image_new_inner(image, NODE_4, NULL, 0));
+	header->laid_end = to_le32(FRAME_HEADER_BYTES);
+}
+
+void image_init(void *image, uint64_t frame_id)
+{
+	image_init_heap(image, frame_id);
+	image_header(image)->root = to_le16(image_new_inner(image, NODE_4, NULL, 0));
 }
 
 /* ---- adding, replacing and removing entries ----------------------------------- */

@@ -144,10 +144,20 @@ bool inner_last(const void *image, const struct node_inner *inner, struct node_e
 /* Contiguous free bytes at the end of the heap. */
 uint32_t image_room(const void *image);
 
+/*
+ * Are there @bytes of room, and is it not better to pack the image before they are used?
+ * Packing lays it out in order, what is put then is appended (layout.c): so much of it at
+ * most, where that leaves a frame at most so full.
+ */
+#define DISORDER_MOST (IMAGE_CAPACITY / 8)
+#define PACK_MOST     (IMAGE_CAPACITY / 100 * 90)
+bool image_takes(const void *image, uint32_t bytes);
+
 /* Bytes of nodes in use. */
 uint32_t image_live_bytes(const void *image);
 
-/* An image with an empty root node. */
+/* An image without any node, not even a root; one with an empty root. */
+void image_init_heap(void *image, uint64_t frame_id);
 void image_init(void *image, uint64_t frame_id);
 
 /* 0: no room. */
@@ -169,6 +179,10 @@ bool image_can_set_value(const void *image, node_ref leaf, uint32_t value_bytes,
 
 /* Takes the first @bytes off a leaf's rest. */
 void image_cut_rest(void *image, node_ref leaf, uint32_t bytes);
+
+/* The nodes themselves, in memory that the caller has taken for them. */
+void crossing_init(struct node_crossing *crossing, unsigned lo, unsigned hi, uint64_t frame_id);
+void inner_init(struct node_inner *inner, enum node_type type, const void *prefix, uint32_t prefix_bytes);
 
 node_ref image_new_crossing(void *image, unsigned lo, unsigned hi, uint64_t frame_id);
 /* @prefix NULL: zeros, for the caller to fill in. */

@@ -54,7 +54,7 @@ bool tree_has_room(const void *image, const struct image_path *path, uint32_t ke
 {
 	if (path->result == IMAGE_FOUND && image_can_set_value(image, path->leaf, value_bytes, version_most))
 		return true;
-	return image_room(image) >= image_put_room(key_bytes, value_bytes);
+	return image_takes(image, image_put_room(key_bytes, value_bytes));
 }
 
 /* The frame is latched: can the edit be made? */

@@ -35,40 +35,17 @@
 #include "base/assert.h"
 #include "base/cleanup.h"
 
-/* Packing is enough if the frame is then at most this full. */
-#define PACK_MOST 90
-
 struct split {
 	struct tree *tree;
 	const uint8_t *key;
 	uint32_t key_bytes;
 	struct tree_hop hop, parent; /* frame to relieve and its parent; both pinned */
 	bool has_parent;
-	uint8_t *packed; /* scratch: the frame, packed */
-	uint32_t *sizes; /* of packed's subtrees */
+	const void *image; /* of the frame */
+	uint32_t *sizes;   /* of its subtrees */
 };
 
 /* ---- carrying it out -------------------------------------------------------------- */
-
-/* Copies the run's entries under the root of a fresh image. */
-static void fill_new_frame(void *image, uint64_t frame_id, const void *packed, const struct cut *cut)
-{
-	const struct node_inner *inner = inner_of(packed, cut->node);
-	struct node_entry entry;
-	bool is_damaged;
-
-	image_init(image, frame_id);
-	for (unsigned from = cut->lo; inner_next(packed, inner, from, &entry) && entry.lo <= cut->hi;
-	     from = entry.hi + 1) {
-		node_ref copy = image_copy(image, packed, entry.ref, NULL, 0, 0, &is_damaged);
-		node_ref root = from_le16(image_header(image)->root);
-
-		ASSERT(copy);
-		root = inner_add(image, root, entry.lo, entry.hi, copy);
-		ASSERT(root);
-		image_header(image)->root = to_le16(root);
-	}
-}
 
 static node_ref relink_cut(void *image, struct cut *cut, node_ref node)
 {
@@ -78,15 +55,6 @@ static node_ref relink_cut(void *image, struct cut *cut, node_ref node)
 		image_header(image)->root = to_le16(node);
 	cut->node = node;
 	return node;
-}
-
-/* Takes the run out of the packed image; what it held stays as garbage there. */
-static void remove_run(void *packed, struct cut *cut)
-{
-	struct node_entry entry;
-
-	while (inner_next(packed, inner_of(packed, cut->node), cut->lo, &entry) && entry.lo <= cut->hi)
-		relink_cut(packed, cut, inner_remove(packed, cut->node, entry.lo, entry.hi, 0));
 }
 
 static void add_crossing(void *image, struct cut *cut, uint64_t frame_id)
@@ -140,16 +108,16 @@ static uint32_t terminal_bytes(const void *image, const struct node_inner *inner
 /* Room that lift() may need in the parent. */
 static uint32_t lift_room(const struct split *split, const struct cut *cut, const void *parent)
 {
-	const struct node_inner *root = inner_of(split->packed, cut->node);
+	const struct node_inner *root = inner_of(split->image, cut->node);
 	const struct node_inner *above = inner_of(parent, split->parent.path.node);
 	struct node_entry entry;
 	uint32_t beside;
 
-	inner_next(split->packed, root, cut->lo, &entry);
-	beside = image_live_bytes(split->packed) - (split->sizes[entry.ref] & ~SUBTREE_HAS_CROSSING);
+	inner_next(split->image, root, cut->lo, &entry);
+	beside = image_live_bytes(split->image) - (split->sizes[entry.ref] & ~SUBTREE_HAS_CROSSING);
 	/* The node above may take each shape up to the largest while it grows. */
 	return beside + 2 * inner_bytes(NODE_256, from_le16(above->prefix_bytes)) +
-	       2 * node_bytes(entry.node) + terminal_bytes(split->packed, (const void *)entry.node) +
+	       2 * node_bytes(entry.node) + terminal_bytes(split->image, (const void *)entry.node) +
 	       sizeof(struct node_crossing) + IMAGE_SLACK;
 }
 
@@ -158,7 +126,7 @@ static uint32_t lift_room(const struct split *split, const struct cut *cut, cons
 static void add_lifted(void *image, const struct image_path *path, const struct split *split,
     const struct cut *cut)
 {
-	const struct node_inner *root = inner_of(split->packed, cut->node);
+	const struct node_inner *root = inner_of(split->image, cut->node);
 	const struct node_crossing *crossing = (const void *)node_at(image, path->leaf);
 	struct cut at = {.node = path->node, .parent = path->parent, .parent_byte = path->parent_byte};
 	struct node_entry entry;
@@ -166,28 +134,18 @@ static void add_lifted(void *image, const struct image_path *path, const struct 
 
 	ASSERT(inner_remove(image, at.node, crossing->lo, crossing->hi, KEEP_ALL_ROOM) == at.node);
 	image_free(image, path->leaf);
-	for (unsigned from = 0; inner_next(split->packed, root, from, &entry); from = entry.hi + 1) {
+	for (unsigned from = 0; inner_next(split->image, root, from, &entry); from = entry.hi + 1) {
 		node_ref copy;
 
 		if (entry.lo == cut->lo)
-			copy = image_copy_top(image, split->packed, entry.ref, NULL, 0, split->hop.frame_id);
+			copy = image_copy_top(image, split->image, entry.ref, NULL, 0, split->hop.frame_id);
 		else
-			copy = image_copy(image, split->packed, entry.ref, NULL, 0, 0, &is_damaged);
+			copy = image_copy(image, split->image, entry.ref, NULL, 0, 0, &is_damaged);
 		ASSERT(copy);
 		copy = inner_add(image, at.node, entry.lo, entry.hi, copy);
 		ASSERT(copy);
 		relink_cut(image, &at, copy);
 	}
-}
-
-/* F from now on: the entries of the node that was lifted. */
-static void fill_lifted_frame(void *image, const struct split *split, const struct cut *cut)
-{
-	struct node_entry entry;
-
-	inner_next(split->packed, inner_of(split->packed, cut->node), cut->lo, &entry);
-	image_init(image, split->hop.frame_id);
-	image_adopt(image, from_le16(image_header(image)->root), 0, 0, split->packed, entry.ref);
 }
 
 /* ---- parent and frame --------------------------------------------------------------- */
@@ -220,29 +178,46 @@ static void put_in_place(struct split *split, const struct cut *cut, uint64_t ne
 	pool_unlatch_exclusive(tree->pool, parent_slot);
 }
 
+static void fill_slot(const struct split *split, uint32_t slot, uint64_t frame_id,
+    const struct image_part *part)
+{
+	image_lay_out(tree_image(split->tree, slot), frame_id, split->image, split->sizes, part);
+}
+
 static void carry_out_lift(struct split *split, const struct cut *cut, struct tree_spares *spares)
 {
 	uint32_t rest_slot = tree_take_spare(spares);
+	struct node_entry lifted;
+	struct image_part below = {.lo = 0, .hi = 255};
 
-	fill_lifted_frame(tree_image(split->tree, rest_slot), split, cut);
+	/* F from now on: the entries of the node that is lifted. */
+	inner_next(split->image, inner_of(split->image, cut->node), cut->lo, &lifted);
+	below.node = lifted.ref;
+	fill_slot(split, rest_slot, split->hop.frame_id, &below);
 	tree_shape_begin(split->tree);
 	put_in_place(split, cut, 0, POOL_NO_SLOT, rest_slot, spares);
 	tree_shape_end(split->tree);
 }
 
-static void carry_out_cut(struct split *split, struct cut *cut, struct tree_spares *spares)
+static void carry_out_cut(struct split *split, const struct cut *cut, struct tree_spares *spares)
 {
 	struct tree *tree = split->tree;
 	uint64_t new_id = tree->host.take_id(tree->host.ctx);
 	uint32_t new_slot = tree_take_spare(spares);
 	uint32_t rest_slot = tree_take_spare(spares);
+	struct image_part moved = {.node = cut->node, .lo = cut->lo, .hi = cut->hi}, rest = moved;
+	struct node_entry first;
 	uint32_t slot;
 
-	fill_new_frame(tree_image(tree, new_slot), new_id, split->packed, cut);
-	remove_run(split->packed, cut);
-	if (cut->kind == CUT_INSIDE)
-		add_crossing(split->packed, cut, new_id);
-	ASSERT(image_compact(tree_image(tree, rest_slot), split->packed));
+	rest.is_rest = cut->kind == CUT_INSIDE;
+	rest.crossing_id = new_id;
+	if (cut->kind == CUT_BESIDE) {
+		inner_next(split->image, inner_of(split->image, cut->node), 0, &first);
+		rest.lo = first.lo < cut->lo ? 0 : cut->hi + 1;
+		rest.hi = first.lo < cut->lo ? cut->lo - 1 : 255;
+	}
+	fill_slot(split, new_slot, new_id, &moved);
+	fill_slot(split, rest_slot, split->hop.frame_id, &rest);
 
 	tree_shape_begin(tree);
 	if (cut->kind == CUT_BESIDE) {
@@ -321,10 +296,10 @@ static void pack_frame(struct split *split, struct tree_spares *spares)
 {
 	struct tree *tree = split->tree;
 	uint32_t new_slot = tree_take_spare(spares);
-	uint32_t slot = pool_latch_key_exclusive(tree->pool, tree_key(split->hop.frame_id));
+	uint32_t slot;
 
-	memcpy(tree_image(tree, new_slot), split->packed,
-	    from_le32(image_header(split->packed)->heap_end));
+	fill_slot(split, new_slot, split->hop.frame_id, NULL);
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(split->hop.frame_id));
 	tree_replace_frame(tree, split->hop.frame_id, slot, new_slot);
 	atomic_fetch_add_explicit(&tree->counters.compactions, 1, memory_order_relaxed);
 }
@@ -352,7 +327,7 @@ static bool parent_has_room(const struct split *split, const struct cut *cut, st
 static int cut_frame(struct split *split, struct tree_spares *spares, struct tree_need *need)
 {
 	struct cut_frame frame = {
-	    .image = split->packed,
+	    .image = split->image,
 	    .sizes = split->sizes,
 	    .key = split->key,
 	    .key_bytes = split->key_bytes,
@@ -370,7 +345,6 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 		frame.lo = crossing->lo;
 		frame.hi = crossing->hi;
 	}
-	image_sizes(split->packed, split->sizes);
 	cut_choose(&frame, &cut);
 	if (cut.kind != CUT_INSIDE && !parent_has_room(split, &cut, need))
 		return -EAGAIN;
@@ -390,17 +364,15 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares *spares,
     struct tree_need *need)
 {
-	const void *image = tree_image(split->tree, split->hop.slot);
-
-	if (image_room(image) >= room_bytes)
+	split->image = tree_image(split->tree, split->hop.slot);
+	if (image_takes(split->image, room_bytes))
 		return 0;
-	split->packed = aligned_alloc(BLOCK_BYTES, FRAME_BYTES);
 	split->sizes = malloc(IMAGE_SIZES_BYTES);
-	if (!split->packed || !split->sizes)
+	if (!split->sizes)
 		return -ENOMEM;
-	if (!image_compact(split->packed, image))
+	if (!image_sizes(split->image, split->sizes))
 		return -EUCLEAN;
-	if (image_live_bytes(split->packed) + room_bytes <= IMAGE_CAPACITY / 100 * PACK_MOST) {
+	if (image_live_bytes(split->image) + room_bytes <= PACK_MOST) {
 		if (tree_needs_place(split->tree, split->hop.slot) && !spares->places)
 			return tree_need_places(need, 1, false);
 		pack_frame(split, spares);
@@ -426,7 +398,6 @@ int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 	if (!err)
 		err = relieve(&split, room_bytes, spares, need);
 	unpin_frames(&split);
-	free(split.packed);
 	free(split.sizes);
 	return err == -ENOENT ? 0 : err;
 }

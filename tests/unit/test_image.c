@@ -7,6 +7,7 @@
 
 #include "tree/image.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/support/support.h"
@@ -90,9 +91,45 @@ static void check_all(const uint8_t *in)
 	}
 }
 
+/* Keys of the root's entries lo..hi, in an image of their own. */
+static void check_run(uint32_t *sizes, unsigned lo, unsigned hi)
+{
+	uint8_t *part = aligned_alloc(BLOCK_BYTES, FRAME_BYTES);
+	struct image_part run = {.node = from_le16(image_header(image)->root), .lo = lo, .hi = hi};
+	uint32_t depth = from_le16(((const struct node_inner *)node_at(image, run.node))->prefix_bytes);
+	const char *why;
+
+	image_lay_out(part, 9, image, sizes, &run);
+	ck_ok(image_check(part, &why));
+	for (unsigned i = 0; i < MODEL_MAX; i++) {
+		const struct pair *pair = &pairs[i];
+		struct image_path path;
+
+		if (!pair->is_live || pair->key_bytes <= depth)
+			continue;
+		image_find(part, pair->key, pair->key_bytes, depth, &path);
+		ck_assert_int_eq(path.result == IMAGE_FOUND,
+		    lo <= pair->key[depth] && pair->key[depth] <= hi);
+	}
+	free(part);
+}
+
+static void check_laid_out(void)
+{
+	uint32_t *sizes = malloc(IMAGE_SIZES_BYTES);
+
+	ck_assert(image_sizes(image, sizes));
+	for (unsigned cut = 1; cut < 250; cut += 6) {
+		check_run(sizes, 0, cut - 1);
+		check_run(sizes, cut, 255);
+	}
+	free(sizes);
+}
+
 static void random_run(unsigned alphabet, uint32_t longest, uint64_t seed)
 {
 	uint64_t rng = seed;
+	const char *why;
 
 	for (unsigned round = 0; round < 20000; round++) {
 		struct pair *pair = &pairs[support_random_below(&rng, MODEL_MAX)];
@@ -119,14 +156,16 @@ static void random_run(unsigned alphabet, uint32_t longest, uint64_t seed)
 		pair->is_live = true;
 		put(pair, 8 * (round + 1));
 		if (image_room(image) < 4096) {
-			ck_assert(image_compact(other, image));
+			ck_ok(image_compact(other, image));
 			memcpy(image, other, FRAME_BYTES);
 		}
 		if (round % 1000 == 0)
 			check_all(image);
 	}
 	check_all(image);
-	ck_assert(image_compact(other, image));
+	check_laid_out();
+	ck_ok(image_compact(other, image));
+	ck_ok(image_check(other, &why));
 	check_all(other);
 	/* Packing keeps exactly what was counted as alive. */
 	ck_assert_uint_eq(image_live_bytes(other), image_live_bytes(image));
@@ -261,6 +300,190 @@ START_TEST(image_search_survives_any_flipped_bytes)
 }
 END_TEST
 
+/* ---- images of which not all is in memory --------------------------------------------- */
+
+struct sparse {
+	uint8_t *memory;
+	const uint8_t *full;
+	uint32_t end;
+	uint8_t touched[FRAME_BLOCKS];
+};
+
+static int fetch_bytes(void *ctx, uint32_t offset, uint32_t bytes)
+{
+	struct sparse *sparse = ctx;
+
+	ck_assert(bytes > 0 && offset < sparse->end && bytes <= sparse->end - offset);
+	memcpy(sparse->memory + offset, sparse->full + offset, bytes);
+	for (uint32_t block = offset / BLOCK_BYTES; block <= (offset + bytes - 1) / BLOCK_BYTES; block++)
+		sparse->touched[block] = 1;
+	return 0;
+}
+
+/* In memory that holds nothing else. */
+static void probe(struct sparse *sparse, const struct pair *pair, struct image_path *ret)
+{
+	struct image_source source = {.ctx = sparse, .fetch = fetch_bytes};
+
+	sparse->end = (uint32_t)round_up(from_le32(image_header_const(sparse->full)->heap_end), BLOCK_BYTES);
+	source.end = sparse->end;
+	memset(sparse->memory, 0xdb, FRAME_BYTES);
+	memset(sparse->touched, 0, sizeof(sparse->touched));
+	ck_ok(image_probe(sparse->memory, &source, pair->key, pair->key_bytes, 0, ret));
+}
+
+static void expect_same_path(const struct image_path *a, const struct image_path *b)
+{
+	ck_assert_int_eq(a->result, b->result);
+	ck_assert_uint_eq(a->node, b->node);
+	ck_assert_uint_eq(a->leaf, b->leaf);
+	ck_assert_uint_eq(a->depth, b->depth);
+	ck_assert_uint_eq(a->matched, b->matched);
+}
+
+/* A loop of node shapes: alphabets of 2 to 256 bytes. */
+START_TEST(image_probe_finds_what_a_search_finds)
+{
+	static const unsigned alphabets[] = {2, 4, 14, 40, 256};
+	struct sparse sparse = {.memory = malloc(FRAME_BYTES + BLOCK_BYTES), .full = image};
+	uint64_t rng = support_seed(16) + (uint64_t)_i;
+	struct image_path path, wanted;
+	struct pair any = {0};
+	node_ref root, crossing;
+
+	for (unsigned i = 0; i < MODEL_MAX / 2; i++) {
+		make_key(&pairs[i], &rng, alphabets[_i], 12);
+		pairs[i].value_bytes = 30;
+		put(&pairs[i], i + 1);
+	}
+	/* And a crossing at the root, where there is room for one. */
+	root = from_le16(image_header(image)->root);
+	if (_i < 4) {
+		crossing = image_new_crossing(image, 100, 120, 77);
+		image_header(image)->root = to_le16(inner_add(image, root, 100, 120, crossing));
+	}
+	for (unsigned i = 0; i < 600; i++) {
+		make_key(&any, &rng, alphabets[_i] + 1, 13);
+		if (i % 8 == 0)
+			any.key[0] = (uint8_t)(99 + support_random_below(&rng, 23));
+		image_find(image, any.key, any.key_bytes, 0, &wanted);
+		probe(&sparse, &any, &path);
+		expect_same_path(&path, &wanted);
+		image_find(image, pairs[i].key, pairs[i].key_bytes, 0, &wanted);
+		probe(&sparse, &pairs[i], &path);
+		expect_same_path(&path, &wanted);
+	}
+	free(sparse.memory);
+}
+END_TEST
+
+START_TEST(image_probe_ends_whatever_the_bytes_say)
+{
+	struct sparse sparse = {.memory = malloc(FRAME_BYTES + BLOCK_BYTES), .full = other};
+	uint64_t rng = support_seed(17);
+
+	for (unsigned i = 0; i < 500; i++) {
+		make_key(&pairs[i], &rng, 20, 10);
+		put(&pairs[i], i + 1);
+	}
+	for (unsigned round = 0; round < 500; round++) {
+		uint32_t end = from_le32(image_header(image)->heap_end);
+		struct image_path path;
+
+		memcpy(other, image, end);
+		for (unsigned flips = 0; flips < 60; flips++)
+			other[FRAME_HEADER_BYTES + support_random_below(&rng, end - FRAME_HEADER_BYTES)] =
+			    (uint8_t)support_random(&rng);
+		probe(&sparse, &pairs[support_random_below(&rng, 500)], &path);
+	}
+	free(sparse.memory);
+}
+END_TEST
+
+#define LAID_KEYS 4000u
+
+static void fill_in_random_order(void)
+{
+	for (uint32_t i = 0; i < LAID_KEYS; i++) {
+		struct pair pair = {.value_bytes = 32};
+
+		pair.key_bytes = (uint32_t)sprintf((char *)pair.key, "%05u", i * 2711 % LAID_KEYS);
+		put(&pair, i + 1);
+	}
+}
+
+/* Blocks that a search touches beside the header and those that every tenth one does; of
+ * those there are @ret_hot. */
+static double cold_blocks(const uint8_t *full, uint32_t *ret_hot)
+{
+	struct sparse sparse = {.memory = malloc(FRAME_BYTES + BLOCK_BYTES), .full = full};
+	uint32_t touches[FRAME_BLOCKS] = {0}, searches = 0, sum = 0;
+
+	for (uint32_t i = 0; i < LAID_KEYS; i += 3, searches++) {
+		struct pair pair = {0};
+		struct image_path path;
+
+		pair.key_bytes = (uint32_t)sprintf((char *)pair.key, "%05u", i);
+		probe(&sparse, &pair, &path);
+		ck_assert_int_eq(path.result, IMAGE_FOUND);
+		for (unsigned block = 1; block < FRAME_BLOCKS; block++)
+			touches[block] += sparse.touched[block];
+	}
+	*ret_hot = 0;
+	for (unsigned block = 1; block < FRAME_BLOCKS; block++) {
+		bool is_hot = touches[block] >= searches / 10;
+
+		sum += is_hot ? 0 : touches[block];
+		*ret_hot += is_hot;
+	}
+	free(sparse.memory);
+	return (double)sum / searches;
+}
+
+START_TEST(image_laid_out_costs_a_search_one_block)
+{
+	const char *why;
+	uint32_t hot;
+
+	fill_in_random_order();
+	ck_assert(cold_blocks(image, &hot) > 1.3);
+	ck_ok(image_compact(other, image));
+	ck_assert(cold_blocks(other, &hot) < 1.15);
+	ck_assert_uint_le(hot, 2);
+	ck_ok(image_check(other, &why));
+	ck_assert_uint_eq(image_live_bytes(other), image_live_bytes(image));
+}
+END_TEST
+
+/* Before its order is lost, and not where it is to be cut soon anyway. */
+START_TEST(image_is_packed_while_there_is_room)
+{
+	struct pair pair = {.value_bytes = 100};
+	uint32_t laid, packs = 0;
+
+	for (uint32_t i = 0; image_live_bytes(image) < PACK_MOST; i++) {
+		pair.key_bytes = (uint32_t)sprintf((char *)pair.key, "%05u", i * 2711 % LAID_KEYS);
+		if (!image_takes(image, 200)) {
+			laid = from_le32(image_header(image)->laid_end);
+			ck_assert_uint_ge(from_le32(image_header(image)->heap_end), laid + DISORDER_MOST);
+			ck_ok(image_compact(other, image));
+			memcpy(image, other, FRAME_BYTES);
+			ck_assert(image_takes(image, 200));
+			packs++;
+		}
+		put(&pair, i + 1);
+	}
+	ck_assert_uint_ge(packs, 6);
+	ck_assert_uint_le(packs, 8);
+	for (uint32_t i = 0; i < 200; i++) {
+		pair.key_bytes = (uint32_t)sprintf((char *)pair.key, "x%05u", i);
+		ck_assert(image_takes(image, 200));
+		put(&pair, i + 1);
+	}
+	ck_assert(!image_takes(image, image_room(image) + 1));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("image");
@@ -275,6 +498,10 @@ int main(void)
 	tcase_add_test(tcase, image_subtree_copy_takes_another_prefix);
 	tcase_add_test(tcase, image_crossing_is_found_for_every_byte_of_its_run);
 	tcase_add_test(tcase, image_search_survives_any_flipped_bytes);
+	tcase_add_loop_test(tcase, image_probe_finds_what_a_search_finds, 0, 5);
+	tcase_add_test(tcase, image_probe_ends_whatever_the_bytes_say);
+	tcase_add_test(tcase, image_laid_out_costs_a_search_one_block);
+	tcase_add_test(tcase, image_is_packed_while_there_is_room);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
 }
