@@ -389,7 +389,7 @@ struct holt_stats {
 	/* the tree: now */
 	uint64_t frames, free_frames, volume_bytes, used_bytes;
 	/* searches */
-	uint64_t restarts, fallbacks, frame_loads;
+	uint64_t restarts, fallbacks, frame_loads, cold_gets;
 	uint64_t splits, packs, merges, copies;
 	/* the cache: now, then counted */
 	uint64_t cache_slots, cache_used, cache_dirty;

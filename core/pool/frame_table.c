@@ -39,7 +39,7 @@
 
 void frame_table_fini(struct frame_table *table)
 {
-	for (unsigned kind = 0; kind < 2; kind++)
+	for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
 		for (unsigned i = 0; i < TABLE_CHUNKS; i++)
 			free(atomic_load(&table->chunks[kind][i]));
 }
@@ -49,7 +49,7 @@ static _Atomic(struct table_chunk *) *chunk_place(struct frame_table *table,
 {
 	uint64_t number = frame_key_number(key);
 
-	if (number >= TABLE_NUMBERS)
+	if (number >= TABLE_NUMBERS || frame_key_kind(key) >= FRAME_KINDS)
 		return NULL;
 	return &table->chunks[frame_key_kind(key)][number / TABLE_CHUNK_ENTRIES];
 }

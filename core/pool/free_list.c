@@ -85,3 +85,8 @@ uint32_t free_list_pop(struct free_list *list)
 	    head_make(head, next)));
 	return slot;
 }
+
+bool free_list_is_empty(struct free_list *list)
+{
+	return (atomic_load_explicit(&list->head, memory_order_relaxed) & INDEX_MASK) == 0;
+}

@@ -251,6 +251,12 @@ int pool_lease(struct pool *pool, uint32_t *ret_slot)
 	return 0;
 }
 
+bool pool_is_full(struct pool *pool)
+{
+	return atomic_load_explicit(&pool->faulted, memory_order_relaxed) == pool->slot_count &&
+	       free_list_is_empty(&pool->free_list);
+}
+
 /* The slot is released and unpinned, and only we have seen that it is. */
 static void free_slot(struct pool *pool, uint32_t slot)
 {
@@ -508,10 +514,17 @@ static void count_slot(struct slot *s, struct pool_counters *sum)
 		sum->free++;
 	if (!owner_is_live(owner))
 		return;
-	if (frame_key_kind(owner_key(owner)) == FRAME_TREE)
+	switch (frame_key_kind(owner_key(owner))) {
+	case FRAME_TREE:
 		sum->live_tree++;
-	else
+		break;
+	case FRAME_DATA:
 		sum->live_data++;
+		break;
+	case FRAME_PIECES:
+		sum->live_pieces++;
+		break;
+	}
 	if (atomic_load_explicit(&s->dirty_epoch, memory_order_relaxed))
 		sum->dirty++;
 }

@@ -14,8 +14,9 @@
  *     +---------------+  +-----------------+
  *          release           withdraw, evict
  *
- * A *frame key* names what a slot holds: a tree frame by its frame id, or a data
- * frame by its number on disk.  The table maps keys to live slots.
+ * A *frame key* names what a slot holds: a tree frame by its frame id, a data frame by
+ * its number on disk, or one of the slots that core/store fills with single blocks of
+ * tree frames.  The table maps keys to live slots.
  *
  * The latch is a hybrid latch (Böttcher, Leis, Giceva, Neumann: "Scalable and
  * robust latches for database systems", DaMoN 2020): optimistic readers check a
@@ -41,28 +42,31 @@ struct pool;
 #define POOL_SLOT_BYTES (512u * 1024)
 #define POOL_NO_SLOT UINT32_MAX
 
-enum frame_kind { FRAME_TREE = 0, FRAME_DATA = 1 };
+enum frame_kind { FRAME_TREE = 0, FRAME_DATA = 1, FRAME_PIECES = 2 };
 
-/* kind in bit 63, number below. */
+/* kind in the two highest bits, number below. */
 typedef uint64_t frame_key;
 
-/* Of no frame: what becomes of numbers that would reach into the bit of the kind.  (Ids
+#define FRAME_KEY_SHIFT 62
+
+/* Of no frame: what becomes of numbers that would reach into the bits of the kind.  (Ids
  * come from disk as well.) */
-#define FRAME_NUMBER_NONE (UINT64_MAX / 2)
+#define FRAME_NUMBER_NONE ((1ull << FRAME_KEY_SHIFT) - 1)
 
 static inline frame_key frame_key_make(enum frame_kind kind, uint64_t number)
 {
-	return ((uint64_t)kind << 63) | (number < FRAME_NUMBER_NONE ? number : FRAME_NUMBER_NONE);
+	return ((uint64_t)kind << FRAME_KEY_SHIFT) |
+	       (number < FRAME_NUMBER_NONE ? number : FRAME_NUMBER_NONE);
 }
 
 static inline enum frame_kind frame_key_kind(frame_key key)
 {
-	return (enum frame_kind)(key >> 63);
+	return (enum frame_kind)(key >> FRAME_KEY_SHIFT);
 }
 
 static inline uint64_t frame_key_number(frame_key key)
 {
-	return key & ~(1ull << 63);
+	return key & FRAME_NUMBER_NONE;
 }
 
 struct pool_options {
@@ -90,6 +94,9 @@ void *pool_memory(const struct pool *pool, uint32_t slot);
  */
 int pool_lease(struct pool *pool, uint32_t *ret_slot);
 void pool_release(struct pool *pool, uint32_t slot);
+
+/* Would a lease have to evict something?  True only of the moment. */
+bool pool_is_full(struct pool *pool);
 
 /*
  * Sleeps until a slot may have become available since @seen, or @timeout_ns have
@@ -193,7 +200,7 @@ union slot_blocks {
 union slot_blocks *pool_blocks(struct pool *pool, uint32_t slot);
 
 struct pool_counters {
-	uint64_t slots, faulted, free, live_tree, live_data, dirty;
+	uint64_t slots, faulted, free, live_tree, live_data, live_pieces, dirty;
 	uint64_t hits, misses, evictions;
 };
 

@@ -71,9 +71,11 @@ int free_list_init(struct free_list *list, uint32_t slot_count);
 void free_list_fini(struct free_list *list);
 void free_list_push(struct free_list *list, uint32_t slot);
 uint32_t free_list_pop(struct free_list *list); /* POOL_NO_SLOT: empty */
+bool free_list_is_empty(struct free_list *list);
 
 /* ---- frame table (frame_table.c) --------------------------------------- */
 
+#define FRAME_KINDS	    3u
 #define TABLE_CHUNK_ENTRIES 4096u
 #define TABLE_CHUNKS	    4096u
 #define TABLE_NUMBERS	    ((uint64_t)TABLE_CHUNK_ENTRIES * TABLE_CHUNKS)
@@ -83,7 +85,7 @@ struct table_chunk {
 };
 
 struct frame_table {
-	_Atomic(struct table_chunk *) chunks[2][TABLE_CHUNKS];
+	_Atomic(struct table_chunk *) chunks[FRAME_KINDS][TABLE_CHUNKS];
 };
 
 void frame_table_fini(struct frame_table *table);

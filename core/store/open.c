@@ -45,6 +45,7 @@ void store_destroy(struct store *store)
 	drop_stop(store);
 	store_stop_thread(store);
 	views_fini(&store->views);
+	cold_fini(store);
 	pool_close(store->pool);
 	space_close(store->space);
 	gate_destroy(store->gate);
@@ -88,7 +89,11 @@ int store_open_pool(struct store *store, struct device *device)
 	    .device = device,
 	};
 
-	return store->gate ? pool_open(&pool_options, &store->pool) : -ENOMEM;
+	int err = store->gate ? pool_open(&pool_options, &store->pool) : -ENOMEM;
+
+	if (!err)
+		cold_init(store);
+	return err;
 }
 
 void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_root_id)

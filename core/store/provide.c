@@ -270,7 +270,7 @@ static int read_image(struct store *store, uint64_t frame_id, const struct manif
 	    store->uuid_seed, ret_block);
 }
 
-static void report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err)
+void store_report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err)
 {
 	uint64_t offset = place->disk_frame * FRAME_BYTES + bad_block * BLOCK_BYTES;
 
@@ -303,7 +303,7 @@ static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
 	if (err && is_retained && views_find_place(store, id, &frame_id, &place))
 		return -ENOENT;
 	if (err)
-		report_read(frame_id, &place, bad_block, err);
+		store_report_read(frame_id, &place, bad_block, err);
 	return err;
 }
 
@@ -350,7 +350,7 @@ int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *
 		/* Nothing kept the place from becoming another's. */
 	} while (err == -EUCLEAN && after.disk_frame != place.disk_frame);
 	if (err)
-		report_read(frame_id, &place, bad_block, err);
+		store_report_read(frame_id, &place, bad_block, err);
 	return err;
 }
 

@@ -65,7 +65,7 @@ static void count_parts(struct store *store, struct store_counters *ret)
 
 	pool_counters(store->pool, &pool);
 	ret->cache_slots = pool.slots;
-	ret->cache_used = pool.live_tree + pool.live_data;
+	ret->cache_used = pool.live_tree + pool.live_data + pool.live_pieces;
 	ret->cache_hits = pool.hits;
 	ret->cache_misses = pool.misses;
 	ret->cache_evictions = pool.evictions;
@@ -129,6 +129,7 @@ void store_counters(struct store *store, struct store_counters *ret)
 	    .views = views_count(store),
 	    .dropping = atomic_load(&store->dropping),
 	    .frame_loads = atomic_load(&stats->frame_loads),
+	    .cold_gets = atomic_load(&stats->cold_gets),
 	    .splits = atomic_load(&tree->splits),
 	    .packs = atomic_load(&tree->compactions),
 	    .merges = atomic_load(&tree->merges),

@@ -381,7 +381,7 @@ struct store_counters {
 	uint64_t gets, cursors, commits, puts, deletes, moves, drops, guards_failed;
 	uint64_t views;	   /* now: open, and not ended */
 	uint64_t dropping; /* now: dropped prefixes whose keys are not all erased */
-	uint64_t frame_loads, splits, packs, merges, frames_dropped;
+	uint64_t frame_loads, cold_gets, splits, packs, merges, frames_dropped;
 	uint64_t restarts, fallbacks, cow_copies, replayed_records;
 	uint64_t checkpoints, checkpoints_failed, frames_written, checkpoint_ns;
 	uint64_t tree_frames; /* now, in the pool or not */

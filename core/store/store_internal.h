@@ -28,7 +28,7 @@ struct store_counts {
 
 struct store_stats {
 	_Atomic uint64_t cursors, guards_failed, fallbacks,
-	    frame_loads, frames_dropped, checkpoints, checkpoints_failed, frames_written,
+	    frame_loads, cold_gets, frames_dropped, checkpoints, checkpoints_failed, frames_written,
 	    checkpoint_ns, replayed_records;
 };
 
@@ -41,6 +41,13 @@ struct views {
 	uint32_t by_id_size, next_id, count;
 	struct retained *dead; /* to be buried */
 	bool is_keeping; /* a checkpoint is under way that may keep places from being freed */
+};
+
+/* Reading single blocks of frames (cold.c). */
+#define COLD_IMAGES 8
+struct cold {
+	uint32_t slots; /* set at open: of the pool, at most */
+	_Atomic(char *) images[COLD_IMAGES]; /* not in use */
 };
 
 struct store {
@@ -66,6 +73,7 @@ struct store {
 	_Atomic uint64_t dropping; /* prefixes dropped whose keys are not yet all erased */
 	_Atomic uint64_t drops;
 	struct views views;
+	struct cold cold;
 	/* In recovery and read-only: how far replay has come, and how many pieces of the
 	 * record there are applied (recover.c). */
 	lsn_t replay_lsn;
@@ -328,6 +336,32 @@ bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *ne
 
 int store_get_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
     void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
+
+/* ---- single keys of frames that are not in memory (cold.c) -------------------------- */
+
+void cold_init(struct store *store);
+void cold_fini(struct store *store);
+
+/* Is what the tree lacks for a get better not loaded? */
+bool cold_is_better(struct store *store, const struct tree_need *need);
+
+/* A get, as tree_get() has it. */
+struct cold_get {
+	const uint8_t *key;
+	uint32_t key_bytes, capacity;
+	void *value;
+	uint32_t *ret_bytes;
+	uint64_t *ret_version;
+};
+
+/*
+ * Goes on with the search in the frame that @need lacks, on disk.  Nothing is held.
+ * -EAGAIN: the frame is to be loaded.  -ESTALE: the search is to begin again.
+ */
+int cold_get(struct store *store, struct tree *tree, struct cold_get *get, const struct tree_need *need);
+
+/* Logs that a tree frame could not be read or did not verify. */
+void store_report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err);
 
 /* A cursor over all keys of one of the store's trees; and a visit. */
 int cursor_open_tree(struct store *store, struct tree *tree, struct store_cursor **ret);

@@ -201,10 +201,15 @@ bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_h
 	return true;
 }
 
+bool tree_need_holds(struct tree *tree, const struct tree_need *need)
+{
+	return need->kind == TREE_NEED_FRAME && tree_shape_vouches(tree, need->shape);
+}
+
 #define READ_TRIES 4
 
-/* Copies what the search found; @err of an optimistic reader counts once validated. */
-static int copy_found(const void *image, const struct image_path *path, void *value,
+/* An optimistic reader's answer counts once validated. */
+int tree_copy_found(const void *image, const struct image_path *path, void *value,
     uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version)
 {
 	struct image_leaf leaf;
@@ -253,7 +258,7 @@ static int get_unlatched(struct tree *tree, const uint8_t *key, uint32_t key_byt
 	/* Frames in a circle: the other way says so. */
 	if (path.result == IMAGE_CROSSING)
 		return -EAGAIN;
-	err = copy_found(here.memory, &path, value, capacity, ret_bytes, ret_version);
+	err = tree_copy_found(here.memory, &path, value, capacity, ret_bytes, ret_version);
 	if (!pool_read_validate(tree->pool, here.slot, here.version))
 		return -ESTALE;
 	/* A subtree moved under the search: what was read may belong to another key. */
@@ -295,7 +300,7 @@ static int get_latched(struct tree *tree, bool in_gate, const uint8_t *key, uint
 
 	if (err)
 		return err;
-	err = copy_found(tree_image(tree, hop.slot), &hop.path, value, capacity, ret_bytes, ret_version);
+	err = tree_copy_found(tree_image(tree, hop.slot), &hop.path, value, capacity, ret_bytes, ret_version);
 	pool_unlatch_shared(tree->pool, hop.slot);
 	/* A subtree moved under the search: what was read may belong to another key. */
 	return in_gate || moves == atomic_load(&tree->move_count) ? err : -EBUSY;

@@ -221,26 +221,40 @@ uint32_t tree_frame_seal(const void *image, struct frame_header *header, uint64_
 	return checksum;
 }
 
-int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t expected_checksum,
-    uint32_t used_blocks, uint64_t uuid_seed, uint32_t *ret_block)
+int tree_frame_verify_header(const struct frame_header *header, uint64_t frame_id,
+    uint32_t expected_checksum, uint32_t used_blocks, uint64_t uuid_seed)
 {
-	const struct frame_header *header = image_header_const(image);
-	uint64_t seed = frame_seed(frame_id, uuid_seed);
 	uint32_t heap_end = from_le32(header->heap_end);
 
-	*ret_block = 0;
 	if (from_le32(header->magic) != TREE_FRAME_MAGIC ||
 	    from_le64(header->frame_id) != frame_id ||
 	    from_le32(header->checksum) != expected_checksum ||
-	    header_checksum(header, seed) != expected_checksum ||
+	    header_checksum(header, frame_seed(frame_id, uuid_seed)) != expected_checksum ||
 	    from_le32(header->used_blocks) != used_blocks || heap_end < FRAME_HEADER_BYTES ||
-	    heap_end > FRAME_BYTES || tree_frame_used_blocks(image) != used_blocks)
+	    heap_end > FRAME_BYTES || tree_frame_used_blocks(header) != used_blocks)
 		return -EUCLEAN;
-	for (uint32_t block = 1; block < used_blocks; block++) {
-		*ret_block = block;
-		if (checksum32((const char *)image + block * BLOCK_BYTES, BLOCK_BYTES, seed + block) !=
-		    from_le32(header->block_checksums[block]))
-			return -EUCLEAN;
-	}
 	return 0;
+}
+
+int tree_frame_verify_block(const struct frame_header *header, uint32_t block, const void *bytes,
+    uint64_t uuid_seed)
+{
+	uint64_t seed = frame_seed(from_le64(header->frame_id), uuid_seed) + block;
+
+	return checksum32(bytes, BLOCK_BYTES, seed) == from_le32(header->block_checksums[block]) ?
+		   0 : -EUCLEAN;
+}
+
+int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t expected_checksum,
+    uint32_t used_blocks, uint64_t uuid_seed, uint32_t *ret_block)
+{
+	int err = tree_frame_verify_header(image, frame_id, expected_checksum, used_blocks, uuid_seed);
+
+	*ret_block = 0;
+	for (uint32_t block = 1; block < used_blocks && !err; block++) {
+		*ret_block = block;
+		err = tree_frame_verify_block(image, block, (const char *)image + block * BLOCK_BYTES,
+		    uuid_seed);
+	}
+	return err;
 }

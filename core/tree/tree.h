@@ -132,6 +132,13 @@ int tree_get(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_b
     void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version,
     struct tree_need *need);
 
+/* The answer of tree_get() where the search in a frame's image ended like @path. */
+int tree_copy_found(const void *image, const struct image_path *path, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
+
+/* Does the search that lacked a frame still come to it?  (@need is of this tree.) */
+bool tree_need_holds(struct tree *tree, const struct tree_need *need);
+
 /*
  * The longest key that @key begins with, and its value as tree_get() has it.  -ENOENT:
  * none.  -EBUSY: call again with the gate held exclusively.
@@ -476,6 +483,13 @@ uint32_t tree_frame_used_blocks(const void *image);
  * first bad block in @ret_block. */
 int tree_frame_verify(const void *image, uint64_t frame_id, uint32_t header_checksum,
     uint32_t used_blocks, uint64_t uuid_seed, uint32_t *ret_block);
+
+/* The same, piece by piece: the header (the first block), and @block of a frame whose
+ * header has been verified. */
+int tree_frame_verify_header(const struct frame_header *header, uint64_t frame_id,
+    uint32_t header_checksum, uint32_t used_blocks, uint64_t uuid_seed);
+int tree_frame_verify_block(const struct frame_header *header, uint32_t block, const void *bytes,
+    uint64_t uuid_seed);
 
 /*
  * Walks every node of an image from its root: each lies in the heap, once, and is
