@@ -24,68 +24,9 @@
 
 struct fold {
 	struct tree *tree;
-	const uint8_t *key;
-	uint32_t key_bytes;
-	struct tree_hop hop, parent;
+	struct tree_pair pair;
 	uint32_t most; /* bytes that a frame made of two may hold */
 };
-
-/* Pins the frame.  False: it is not in memory. */
-static bool latch_for_look(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot)
-{
-	*ret_slot = pool_latch_key_shared(tree->pool, tree_key(frame_id));
-	if (*ret_slot == POOL_NO_SLOT)
-		return false;
-	pool_pin(tree->pool, *ret_slot);
-	pool_unlatch_shared(tree->pool, *ret_slot);
-	return true;
-}
-
-/* Frames read from disk may be anything: also each other's parents. */
-static int check_frames(const struct fold *fold)
-{
-	struct tree *tree = fold->tree;
-	const struct tree_hop *hop = &fold->hop, *parent = &fold->parent;
-	const struct node_crossing *crossing;
-	int err = tree_check_frame(tree, hop->frame_id, hop->slot);
-
-	if (err)
-		return err;
-	if (hop->frame_id == tree->root_id)
-		return -ENOENT;
-	if (hop->frame_id == parent->frame_id)
-		return -EUCLEAN;
-	err = tree_check_frame(tree, parent->frame_id, parent->slot);
-	if (err)
-		return err;
-	crossing = (const void *)node_at(tree_image(tree, parent->slot), parent->path.leaf);
-	return tree_is_within(tree_image(tree, hop->slot), crossing->lo, crossing->hi) ? 0 : -EUCLEAN;
-}
-
-/* The last frame on the way and its parent, both pinned.  -ENOENT: it is the root. */
-static int find_last(struct fold *fold, struct tree_need *need)
-{
-	struct tree *tree = fold->tree;
-	struct tree_hop hop = {.frame_id = tree->root_id};
-
-	tree_take_up(tree, need, &hop);
-	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
-		const void *image;
-		if (!latch_for_look(tree, hop.frame_id, &hop.slot))
-			return tree_lacks_hop(tree, need, &hop, &fold->hop);
-		if (fold->parent.slot != POOL_NO_SLOT)
-			pool_unpin(tree->pool, fold->parent.slot);
-		fold->parent = fold->hop;
-		image = tree_image(tree, hop.slot);
-		image_find(image, fold->key, fold->key_bytes, hop.depth, &hop.path);
-		fold->hop = hop;
-		if (hop.path.result != IMAGE_CROSSING)
-			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : check_frames(fold);
-		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);
-		hop.depth = hop.path.depth;
-	}
-	return -EUCLEAN;
-}
 
 static node_ref root_of(const void *image)
 {
@@ -96,12 +37,12 @@ static node_ref root_of(const void *image)
  * frame comes in its place. */
 static void fold_into_parent(struct fold *fold, void *scratch)
 {
-	const void *image = tree_image(fold->tree, fold->hop.slot);
+	const void *image = tree_image(fold->tree, fold->pair.hop.slot);
 	struct image_path path;
 	struct node_crossing *crossing;
 	node_ref node;
 
-	image_find(scratch, fold->key, fold->key_bytes, fold->parent.depth, &path);
+	image_find(scratch, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, &path);
 	ASSERT(path.result == IMAGE_CROSSING);
 	crossing = (void *)node_at_mutable(scratch, path.leaf);
 	node = inner_remove(scratch, path.node, crossing->lo, crossing->hi, 0);
@@ -111,7 +52,7 @@ static void fold_into_parent(struct fold *fold, void *scratch)
 	else
 		image_header(scratch)->root = to_le16(node);
 	image_adopt(scratch, node, path.parent, path.parent_byte, image, root_of(image));
-	image_tidy(scratch, fold->key, fold->key_bytes, fold->parent.depth, 0);
+	image_tidy(scratch, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, 0);
 }
 
 static void drop_pinned(struct tree *tree, uint64_t frame_id)
@@ -125,8 +66,8 @@ static void drop_pinned(struct tree *tree, uint64_t frame_id)
 static int try_parent(struct fold *fold, struct tree_spares *spares)
 {
 	struct tree *tree = fold->tree;
-	const void *image = tree_image(tree, fold->hop.slot);
-	const void *parent = tree_image(tree, fold->parent.slot);
+	const void *image = tree_image(tree, fold->pair.hop.slot);
+	const void *parent = tree_image(tree, fold->pair.parent.slot);
 	uint32_t new_slot, slot;
 	int err;
 
@@ -139,9 +80,9 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	tree_take_spare(spares);
 	tree_shape_begin(tree);
 	fold_into_parent(fold, tree_image(tree, new_slot));
-	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->parent.frame_id));
-	tree_replace_frame(tree, fold->parent.frame_id, slot, new_slot);
-	drop_pinned(tree, fold->hop.frame_id);
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->pair.parent.frame_id));
+	tree_replace_frame(tree, fold->pair.parent.frame_id, slot, new_slot);
+	drop_pinned(tree, fold->pair.hop.frame_id);
 	tree_shape_end(tree);
 	return 0;
 }
@@ -149,9 +90,9 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 /* The crossing next to the frame's own in the parent's node. */
 static bool find_neighbour(struct fold *fold, struct node_crossing *ret)
 {
-	const void *image = tree_image(fold->tree, fold->parent.slot);
-	const struct node_inner *inner = (const void *)node_at(image, fold->parent.path.node);
-	const struct node_crossing *own = (const void *)node_at(image, fold->parent.path.leaf);
+	const void *image = tree_image(fold->tree, fold->pair.parent.slot);
+	const struct node_inner *inner = (const void *)node_at(image, fold->pair.parent.path.node);
+	const struct node_crossing *own = (const void *)node_at(image, fold->pair.parent.path.leaf);
 	struct node_entry entry;
 
 	if (inner_next(image, inner, own->hi + 1u, &entry) && entry.node &&
@@ -181,7 +122,7 @@ static void widen_crossing(struct fold *fold, void *image, const struct node_cro
 	node_ref node, gone;
 	unsigned lo, hi;
 
-	image_find(image, fold->key, fold->key_bytes, fold->parent.depth, &path);
+	image_find(image, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, &path);
 	ASSERT(path.result == IMAGE_CROSSING);
 	own = (void *)node_at_mutable(image, path.leaf);
 	lo = min_of(own->lo, neighbour->lo);
@@ -207,7 +148,7 @@ static int check_neighbour(struct fold *fold, const struct node_crossing *neighb
 
 	if (err)
 		return err;
-	if (id == fold->hop.frame_id || id == fold->parent.frame_id || id == fold->tree->root_id)
+	if (id == fold->pair.hop.frame_id || id == fold->pair.parent.frame_id || id == fold->tree->root_id)
 		return -EUCLEAN;
 	return tree_is_within(tree_image(fold->tree, slot), neighbour->lo, neighbour->hi) ? 0 : -EUCLEAN;
 }
@@ -228,7 +169,7 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
     uint32_t neighbour_slot, struct tree_spares *spares)
 {
 	struct tree *tree = fold->tree;
-	const void *image = tree_image(tree, fold->hop.slot);
+	const void *image = tree_image(tree, fold->pair.hop.slot);
 	const void *other = tree_image(tree, neighbour_slot);
 	uint32_t slot, parent_slot, new_slot;
 	int err;
@@ -241,10 +182,10 @@ static int merge_neighbour(struct fold *fold, const struct node_crossing *neighb
 		return err;
 	tree_take_spare(spares);
 	tree_shape_begin(tree);
-	tree_latch_two(tree, fold->hop.frame_id, fold->parent.frame_id, &slot, &parent_slot);
-	parent_slot = tree_make_writable(tree, fold->parent.frame_id, parent_slot, spares);
+	tree_latch_two(tree, fold->pair.hop.frame_id, fold->pair.parent.frame_id, &slot, &parent_slot);
+	parent_slot = tree_make_writable(tree, fold->pair.parent.frame_id, parent_slot, spares);
 	widen_crossing(fold, tree_image(tree, parent_slot), neighbour);
-	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);
+	tree_replace_frame(tree, fold->pair.hop.frame_id, slot, new_slot);
 	pool_unlatch_exclusive(tree->pool, parent_slot);
 	drop_pinned(tree, from_le64(neighbour->frame_id));
 	tree_shape_end(tree);
@@ -259,14 +200,14 @@ static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct t
 	int err;
 
 	/* Widening may rebuild the parent's node twice. */
-	if (image_room(tree_image(tree, fold->parent.slot)) < 4 * sizeof(struct node_256) + 4 * fold->key_bytes)
+	if (image_room(tree_image(tree, fold->pair.parent.slot)) < 4 * sizeof(struct node_256) + 4 * fold->pair.key_bytes)
 		return -ENOENT;
 	if (!find_neighbour(fold, &neighbour))
 		return -ENOENT;
-	if (!latch_for_look(tree, from_le64(neighbour.frame_id), &slot)) {
-		struct tree_hop beside = {.frame_id = from_le64(neighbour.frame_id), .depth = fold->hop.depth};
+	if (!tree_pin_frame(tree, from_le64(neighbour.frame_id), &slot)) {
+		struct tree_hop beside = {.frame_id = from_le64(neighbour.frame_id), .depth = fold->pair.hop.depth};
 
-		return tree_lacks_hop(tree, need, &beside, &fold->parent);
+		return tree_lacks_hop(tree, need, &beside, &fold->pair.parent);
 	}
 	err = check_neighbour(fold, &neighbour, slot);
 	if (!err)
@@ -278,8 +219,11 @@ static int try_neighbour(struct fold *fold, struct tree_spares *spares, struct t
 /* -ENOENT: nothing is to be folded here. */
 static int fold_last(struct fold *fold, struct tree_spares *spares, struct tree_need *need)
 {
-	int err = try_parent(fold, spares);
+	int err;
 
+	if (!tree_pair_has_parent(&fold->pair))
+		return -ENOENT;
+	err = try_parent(fold, spares);
 	if (err == -ENOENT)
 		err = try_neighbour(fold, spares, need);
 	if (!err)
@@ -287,35 +231,24 @@ static int fold_last(struct fold *fold, struct tree_spares *spares, struct tree_
 	return err;
 }
 
-static void unpin_fold(struct fold *fold)
-{
-	if (fold->hop.slot != POOL_NO_SLOT)
-		pool_unpin(fold->tree->pool, fold->hop.slot);
-	if (fold->parent.slot != POOL_NO_SLOT)
-		pool_unpin(fold->tree->pool, fold->parent.slot);
-}
-
 int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
     struct tree_spares *spares, struct tree_need *need)
 {
 	struct fold fold = {
 	    .tree = tree,
-	    .key = key,
-	    .key_bytes = key_bytes,
-	    .hop = {.slot = POOL_NO_SLOT},
-	    .parent = {.slot = POOL_NO_SLOT},
+	    .pair = {.key = key, .key_bytes = key_bytes},
 	    .most = FOLD_MOST,
 	};
 	int err;
 
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
-	err = find_last(&fold, need);
-	if (!err && image_live_bytes(tree_image(tree, fold.hop.slot)) > THIN_MOST)
+	err = tree_pair_find(tree, &fold.pair, TREE_LAST_FRAME, need);
+	if (!err && image_live_bytes(tree_image(tree, fold.pair.hop.slot)) > THIN_MOST)
 		err = -ENOENT;
 	if (!err)
 		err = fold_last(&fold, spares, need);
-	unpin_fold(&fold);
+	tree_pair_unpin(tree, &fold.pair);
 	if (!err)
 		return 1;
 	return err == -ENOENT ? 0 : err;
@@ -325,7 +258,7 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 static int pack_last(struct fold *fold, struct tree_spares *spares)
 {
 	struct tree *tree = fold->tree;
-	const void *image = tree_image(tree, fold->hop.slot);
+	const void *image = tree_image(tree, fold->pair.hop.slot);
 	uint32_t dead = from_le32(image_header_const(image)->heap_end) - FRAME_HEADER_BYTES -
 			image_live_bytes(image);
 	uint32_t slot, new_slot;
@@ -338,8 +271,8 @@ static int pack_last(struct fold *fold, struct tree_spares *spares)
 	if (err)
 		return err;
 	tree_take_spare(spares);
-	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->hop.frame_id));
-	tree_replace_frame(tree, fold->hop.frame_id, slot, new_slot);
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(fold->pair.hop.frame_id));
+	tree_replace_frame(tree, fold->pair.hop.frame_id, slot, new_slot);
 	atomic_fetch_add_explicit(&tree->counters.compactions, 1, memory_order_relaxed);
 	return 0;
 }
@@ -349,22 +282,18 @@ int tree_compact(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 {
 	struct fold fold = {
 	    .tree = tree,
-	    .key = key,
-	    .key_bytes = key_bytes,
-	    .hop = {.slot = POOL_NO_SLOT},
-	    .parent = {.slot = POOL_NO_SLOT},
+	    .pair = {.key = key, .key_bytes = key_bytes},
 	    .most = COMPACT_MOST,
 	};
 	int err;
 
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
-	err = find_last(&fold, need);
+	err = tree_pair_find(tree, &fold.pair, TREE_LAST_FRAME, need);
 	if (!err)
 		err = fold_last(&fold, spares, need);
-	/* Of the root find_last() says the same as of one that is not to be folded. */
-	if (err == -ENOENT && fold.hop.slot != POOL_NO_SLOT)
+	if (err == -ENOENT)
 		err = pack_last(&fold, spares);
-	unpin_fold(&fold);
+	tree_pair_unpin(tree, &fold.pair);
 	return err;
 }

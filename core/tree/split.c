@@ -37,10 +37,7 @@
 
 struct split {
 	struct tree *tree;
-	const uint8_t *key;
-	uint32_t key_bytes;
-	struct tree_hop hop, parent; /* frame to relieve and its parent; both pinned */
-	bool has_parent;
+	struct tree_pair pair; /* the frame to relieve and its parent */
 	const void *image; /* of the frame */
 	uint32_t *sizes;   /* of its subtrees */
 };
@@ -109,7 +106,7 @@ static uint32_t terminal_bytes(const void *image, const struct node_inner *inner
 static uint32_t lift_room(const struct split *split, const struct cut *cut, const void *parent)
 {
 	const struct node_inner *root = inner_of(split->image, cut->node);
-	const struct node_inner *above = inner_of(parent, split->parent.path.node);
+	const struct node_inner *above = inner_of(parent, split->pair.parent.path.node);
 	struct node_entry entry;
 	uint32_t beside;
 
@@ -138,7 +135,7 @@ static void add_lifted(void *image, const struct image_path *path, const struct 
 		node_ref copy;
 
 		if (entry.lo == cut->lo)
-			copy = image_copy_top(image, split->image, entry.ref, NULL, 0, split->hop.frame_id);
+			copy = image_copy_top(image, split->image, entry.ref, NULL, 0, split->pair.hop.frame_id);
 		else
 			copy = image_copy(image, split->image, entry.ref, NULL, 0, 0, &is_damaged);
 		ASSERT(copy);
@@ -153,7 +150,7 @@ static void add_lifted(void *image, const struct image_path *path, const struct 
 /* How the search ends in the parent, searched anew: its image may be another now. */
 static void find_in_parent(struct split *split, const void *image, struct image_path *ret)
 {
-	image_find(image, split->key, split->key_bytes, split->parent.depth, ret);
+	image_find(image, split->pair.key, split->pair.key_bytes, split->pair.parent.depth, ret);
 	ASSERT(ret->result == IMAGE_CROSSING);
 }
 
@@ -165,8 +162,8 @@ static void put_in_place(struct split *split, const struct cut *cut, uint64_t ne
 	uint32_t slot, parent_slot;
 	struct image_path path;
 
-	tree_latch_two(tree, split->hop.frame_id, split->parent.frame_id, &slot, &parent_slot);
-	parent_slot = tree_make_writable(tree, split->parent.frame_id, parent_slot, spares);
+	tree_latch_two(tree, split->pair.hop.frame_id, split->pair.parent.frame_id, &slot, &parent_slot);
+	parent_slot = tree_make_writable(tree, split->pair.parent.frame_id, parent_slot, spares);
 	find_in_parent(split, tree_image(tree, parent_slot), &path);
 	if (cut->kind == CUT_LIFT) {
 		add_lifted(tree_image(tree, parent_slot), &path, split, cut);
@@ -174,7 +171,7 @@ static void put_in_place(struct split *split, const struct cut *cut, uint64_t ne
 		tree_publish_frame(tree, new_id, new_slot);
 		add_neighbour(tree_image(tree, parent_slot), &path, cut, new_id);
 	}
-	tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
+	tree_replace_frame(tree, split->pair.hop.frame_id, slot, rest_slot);
 	pool_unlatch_exclusive(tree->pool, parent_slot);
 }
 
@@ -193,7 +190,7 @@ static void carry_out_lift(struct split *split, const struct cut *cut, struct tr
 	/* F from now on: the entries of the node that is lifted. */
 	inner_next(split->image, inner_of(split->image, cut->node), cut->lo, &lifted);
 	below.node = lifted.ref;
-	fill_slot(split, rest_slot, split->hop.frame_id, &below);
+	fill_slot(split, rest_slot, split->pair.hop.frame_id, &below);
 	tree_shape_begin(split->tree);
 	put_in_place(split, cut, 0, POOL_NO_SLOT, rest_slot, spares);
 	tree_shape_end(split->tree);
@@ -217,15 +214,15 @@ static void carry_out_cut(struct split *split, const struct cut *cut, struct tre
 		rest.hi = first.lo < cut->lo ? cut->lo - 1 : 255;
 	}
 	fill_slot(split, new_slot, new_id, &moved);
-	fill_slot(split, rest_slot, split->hop.frame_id, &rest);
+	fill_slot(split, rest_slot, split->pair.hop.frame_id, &rest);
 
 	tree_shape_begin(tree);
 	if (cut->kind == CUT_BESIDE) {
 		put_in_place(split, cut, new_id, new_slot, rest_slot, spares);
 	} else {
-		slot = pool_latch_key_exclusive(tree->pool, tree_key(split->hop.frame_id));
+		slot = pool_latch_key_exclusive(tree->pool, tree_key(split->pair.hop.frame_id));
 		tree_publish_frame(tree, new_id, new_slot);
-		tree_replace_frame(tree, split->hop.frame_id, slot, rest_slot);
+		tree_replace_frame(tree, split->pair.hop.frame_id, slot, rest_slot);
 	}
 	tree_shape_end(tree);
 	atomic_fetch_add_explicit(&tree->counters.splits, 1, memory_order_relaxed);
@@ -233,93 +230,34 @@ static void carry_out_cut(struct split *split, const struct cut *cut, struct tre
 
 /* ---- making room ------------------------------------------------------------------- */
 
-/* Frames read from disk may be anything: also each other's parents. */
-static int check_frames(const struct split *split)
-{
-	struct tree *tree = split->tree;
-	const struct tree_hop *hop = &split->hop, *parent = &split->parent;
-	const struct node_crossing *crossing;
-	int err = tree_check_frame(tree, hop->frame_id, hop->slot);
-
-	if (err || !split->has_parent)
-		return err;
-	if (hop->frame_id == parent->frame_id)
-		return -EUCLEAN;
-	err = tree_check_frame(tree, parent->frame_id, parent->slot);
-	if (err)
-		return err;
-	crossing = (const void *)node_at(tree_image(tree, parent->slot), parent->path.leaf);
-	return tree_is_within(tree_image(tree, hop->slot), crossing->lo, crossing->hi) ? 0 : -EUCLEAN;
-}
-
-/* Finds the frame and its parent on the way to the key and pins them. */
-static int find_frames(struct split *split, uint64_t frame_id, struct tree_need *need)
-{
-	struct tree *tree = split->tree;
-	struct tree_hop hop = {.frame_id = tree->root_id};
-
-	tree_take_up(tree, need, &hop);
-	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
-		const void *image;
-
-		hop.slot = pool_latch_key_shared(tree->pool, tree_key(hop.frame_id));
-		if (hop.slot == POOL_NO_SLOT)
-			return tree_lacks_hop(tree, need, &hop, &split->hop);
-		pool_pin(tree->pool, hop.slot);
-		pool_unlatch_shared(tree->pool, hop.slot);
-		if (split->has_parent)
-			pool_unpin(tree->pool, split->parent.slot);
-		split->parent = split->hop;
-		split->has_parent = hops > 0;
-		image = tree_image(tree, hop.slot);
-		image_find(image, split->key, split->key_bytes, hop.depth, &hop.path);
-		split->hop = hop;
-		if (hop.frame_id == frame_id)
-			return check_frames(split);
-		if (hop.path.result != IMAGE_CROSSING)
-			return hop.path.result == IMAGE_DAMAGED ? -EUCLEAN : -ENOENT;
-		hop.frame_id = from_le64(((const struct node_crossing *)node_at(image, hop.path.leaf))->frame_id);
-		hop.depth = hop.path.depth;
-	}
-	return -EUCLEAN;
-}
-
-static void unpin_frames(struct split *split)
-{
-	if (split->hop.slot != POOL_NO_SLOT)
-		pool_unpin(split->tree->pool, split->hop.slot);
-	if (split->has_parent)
-		pool_unpin(split->tree->pool, split->parent.slot);
-}
-
 static void pack_frame(struct split *split, struct tree_spares *spares)
 {
 	struct tree *tree = split->tree;
 	uint32_t new_slot = tree_take_spare(spares);
 	uint32_t slot;
 
-	fill_slot(split, new_slot, split->hop.frame_id, NULL);
-	slot = pool_latch_key_exclusive(tree->pool, tree_key(split->hop.frame_id));
-	tree_replace_frame(tree, split->hop.frame_id, slot, new_slot);
+	fill_slot(split, new_slot, split->pair.hop.frame_id, NULL);
+	slot = pool_latch_key_exclusive(tree->pool, tree_key(split->pair.hop.frame_id));
+	tree_replace_frame(tree, split->pair.hop.frame_id, slot, new_slot);
 	atomic_fetch_add_explicit(&tree->counters.compactions, 1, memory_order_relaxed);
 }
 
 /* Has the parent room for what the cut adds to it? */
 static bool parent_has_room(const struct split *split, const struct cut *cut, struct tree_need *need)
 {
-	const void *image = tree_image(split->tree, split->parent.slot);
+	const void *image = tree_image(split->tree, split->pair.parent.slot);
 	uint32_t room = cut->kind == CUT_LIFT ? lift_room(split, cut, image) :
-						neighbour_room(image, &split->parent.path);
+						neighbour_room(image, &split->pair.parent.path);
 
 	if (image_room(image) >= room)
 		return true;
 	*need = (struct tree_need){
 	    .kind = TREE_NEED_ROOM,
 	    .tree = split->tree,
-	    .frame_id = split->parent.frame_id,
+	    .frame_id = split->pair.parent.frame_id,
 	    .room_bytes = room,
-	    .key = split->key,
-	    .key_bytes = split->key_bytes,
+	    .key = split->pair.key,
+	    .key_bytes = split->pair.key_bytes,
 	};
 	return false;
 }
@@ -329,18 +267,17 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 	struct cut_frame frame = {
 	    .image = split->image,
 	    .sizes = split->sizes,
-	    .key = split->key,
-	    .key_bytes = split->key_bytes,
-	    .depth = split->hop.depth,
-	    .has_parent = split->has_parent,
+	    .key = split->pair.key,
+	    .key_bytes = split->pair.key_bytes,
+	    .depth = split->pair.hop.depth,
+	    .has_parent = tree_pair_has_parent(&split->pair),
 	    .hi = 255,
 	};
 	uint32_t places;
 	struct cut cut;
 
-	if (split->has_parent) {
-		const void *image = tree_image(split->tree, split->parent.slot);
-		const struct node_crossing *crossing = (const void *)node_at(image, split->parent.path.leaf);
+	if (tree_pair_has_parent(&split->pair)) {
+		const struct node_crossing *crossing = tree_pair_crossing(split->tree, &split->pair);
 
 		frame.lo = crossing->lo;
 		frame.hi = crossing->hi;
@@ -349,8 +286,8 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 	if (cut.kind != CUT_INSIDE && !parent_has_room(split, &cut, need))
 		return -EAGAIN;
 	/* A lift makes no frame: it wants space until the next checkpoint only. */
-	places = cut.kind == CUT_LIFT ? tree_needs_place(split->tree, split->hop.slot) +
-					    tree_needs_place(split->tree, split->parent.slot) :
+	places = cut.kind == CUT_LIFT ? tree_needs_place(split->tree, split->pair.hop.slot) +
+					    tree_needs_place(split->tree, split->pair.parent.slot) :
 					TREE_STEP_FRAMES;
 	if (spares->places < places)
 		return tree_need_places(need, places, cut.kind != CUT_LIFT);
@@ -364,7 +301,7 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares *spares,
     struct tree_need *need)
 {
-	split->image = tree_image(split->tree, split->hop.slot);
+	split->image = tree_image(split->tree, split->pair.hop.slot);
 	if (image_takes(split->image, room_bytes))
 		return 0;
 	split->sizes = malloc(IMAGE_SIZES_BYTES);
@@ -373,7 +310,7 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
 	if (!image_sizes(split->image, split->sizes))
 		return -EUCLEAN;
 	if (image_live_bytes(split->image) + room_bytes <= PACK_MOST) {
-		if (tree_needs_place(split->tree, split->hop.slot) && !spares->places)
+		if (tree_needs_place(split->tree, split->pair.hop.slot) && !spares->places)
 			return tree_need_places(need, 1, false);
 		pack_frame(split, spares);
 		return 0;
@@ -386,18 +323,16 @@ int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 {
 	struct split split = {
 	    .tree = tree,
-	    .key = key,
-	    .key_bytes = key_bytes,
-	    .hop = {.slot = POOL_NO_SLOT},
+	    .pair = {.key = key, .key_bytes = key_bytes},
 	};
 	int err;
 
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
-	err = find_frames(&split, frame_id, need);
+	err = tree_pair_find(tree, &split.pair, frame_id, need);
 	if (!err)
 		err = relieve(&split, room_bytes, spares, need);
-	unpin_frames(&split);
+	tree_pair_unpin(tree, &split.pair);
 	free(split.sizes);
 	return err == -ENOENT ? 0 : err;
 }

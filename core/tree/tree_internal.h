@@ -75,6 +75,31 @@ int tree_lacks_hop(struct tree *tree, struct tree_need *need, const struct tree_
     const struct tree_hop *parent);
 bool tree_take_up(struct tree *tree, const struct tree_need *need, struct tree_hop *ret);
 
+/*
+ * A frame on the way to a key and the one above it, both pinned (slot POOL_NO_SLOT: there
+ * is none).  Finding goes to @frame_id (-ENOENT: the way does not lead there), or, for
+ * TREE_LAST_FRAME, as far as it can.  Unpin whatever it returned.
+ */
+struct tree_pair {
+	const uint8_t *key;
+	uint32_t key_bytes;
+	struct tree_hop hop, parent;
+};
+#define TREE_LAST_FRAME UINT64_MAX
+int tree_pair_find(struct tree *tree, struct tree_pair *pair, uint64_t frame_id, struct tree_need *need);
+void tree_pair_unpin(struct tree *tree, const struct tree_pair *pair);
+
+static inline bool tree_pair_has_parent(const struct tree_pair *pair)
+{
+	return pair->parent.slot != POOL_NO_SLOT;
+}
+
+/* The parent's crossing to the frame. */
+const struct node_crossing *tree_pair_crossing(struct tree *tree, const struct tree_pair *pair);
+
+/* Pins a frame.  False: it is not in memory. */
+bool tree_pin_frame(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot);
+
 /* Live bytes up to which a frame is worth folding away. */
 #define THIN_MOST (IMAGE_CAPACITY / 4)
 
