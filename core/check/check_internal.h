@@ -4,6 +4,7 @@
  *   check.c        the order of things, opening, reports
  *   check_set.c    a sparse set of numbers
  *   check_maps.c   pages of manifest and space map, before the store is opened
+ *   check_frame.c  reading one tree frame
  *   check_tree.c   every tree frame, and every key in order
  *   check_space.c  who names which block, against the space map
  *   check_fs.c     keys: directories, entries, what hangs below what
@@ -24,6 +25,7 @@
 #include "format/format.h"
 #include "format/fs_format.h"
 #include "store/store.h"
+#include "tree/tree.h"
 
 /* ---- a set of numbers --------------------------------------------------------- */
 
@@ -101,6 +103,18 @@ void quote_key(const uint8_t *key, uint32_t bytes, char text[PATH_TEXT]);
 /* ---- check_maps.c ----------------------------------------------------------------- */
 
 int check_maps(struct check *check);
+
+/* ---- check_frame.c ----------------------------------------------------------------- */
+
+/* Memory for an image, with free(). */
+uint8_t *check_frame_alloc(void);
+
+/* -EUCLEAN: it does not verify, which has been reported. */
+int check_frame_read(struct check *check, uint64_t frame_id, uint8_t *image);
+
+/* tree_frame_walk(), with the same. */
+int check_frame_walk(struct check *check, uint64_t frame_id, const uint8_t *image,
+    const struct tree_visit *visit);
 
 /* ---- check_tree.c ------------------------------------------------------------------ */
 

@@ -14,10 +14,6 @@
  * long, so only the LEVELS_LOADED lowest keep both; a higher one reads its frame again
  * when the walk comes back to it.
  *
- * A frame is read from where the newest state of it is: from the pool if it was changed
- * since the last checkpoint (the log was replayed in memory), else from its place on
- * disk, past the pool, so that what is verified is what lies there.
- *
  * Invariants checked for each frame:
  *  1. it verifies (checksums, id, lengths), and its nodes are well formed;
  *  2. exactly one crossing names it, none the root;
@@ -45,10 +41,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "tree/tree.h"
 
 #define LEVELS_LOADED 32u
-#define IMAGE_GUARD BLOCK_BYTES /* readable behind the image */
 
 struct item {
 	uint32_t shared; /* bytes of the item before */
@@ -160,81 +154,6 @@ static int bytes_set(struct bytes *bytes, uint32_t keep, const void *from, uint3
 		memcpy(bytes->at + keep, from, count);
 	bytes->count = keep + count;
 	return 0;
-}
-
-/* ---- reading a frame --------------------------------------------------------------- */
-
-/* A copy of the image if it is newer than the disk's; *ret_has false: it is not. */
-static void copy_from_pool(struct check *check, uint64_t frame_id, uint8_t *image, bool *ret_has)
-{
-	struct pool *pool = store_pool(check->store);
-	uint32_t slot = pool_latch_key_shared(pool, frame_key_make(FRAME_TREE, frame_id));
-
-	*ret_has = false;
-	if (slot == POOL_NO_SLOT)
-		return;
-	if (pool_dirty_epoch(pool, slot)) {
-		memcpy(image, pool_memory(pool, slot), FRAME_BYTES);
-		*ret_has = true;
-	}
-	pool_unlatch_shared(pool, slot);
-}
-
-/* -EUCLEAN: reported. */
-static int read_from_disk(struct check *check, uint64_t frame_id, uint8_t *image)
-{
-	struct manifest_place place;
-	uint32_t bad_block;
-	int err;
-
-	manifest_get(store_space(check->store), frame_id, &place);
-	if (!place.disk_frame) {
-		report_damage(check, "tree frame %llu: a crossing names it, but the manifest does not have it",
-		    (ull)frame_id);
-		return -EUCLEAN;
-	}
-	err = device_read(store_device(check->store), image, place.used_blocks * BLOCK_BYTES,
-	    place.disk_frame * FRAME_BYTES);
-	if (err) {
-		report_damage(check, "tree frame %llu at disk frame %llu: cannot be read: %s",
-		    (ull)frame_id, (ull)place.disk_frame, strerror(-err));
-		return -EUCLEAN;
-	}
-	memset(image + place.used_blocks * BLOCK_BYTES, 0,
-	    FRAME_BYTES - place.used_blocks * BLOCK_BYTES);
-	err = tree_frame_verify(image, frame_id, place.header_checksum, place.used_blocks,
-	    check->seed, &bad_block);
-	if (err)
-		report_damage(check, "tree frame %llu at disk frame %llu: block %u (of the volume: %llu) does not verify",
-		    (ull)frame_id, (ull)place.disk_frame, bad_block,
-		    (ull)(place.disk_frame * FRAME_BLOCKS + bad_block));
-	return err;
-}
-
-static int read_frame(struct check *check, uint64_t frame_id, uint8_t *image)
-{
-	bool is_newer;
-
-	memset(image + FRAME_BYTES, 0, IMAGE_GUARD);
-	copy_from_pool(check, frame_id, image, &is_newer);
-	return is_newer ? 0 : read_from_disk(check, frame_id, image);
-}
-
-static uint8_t *alloc_image(void)
-{
-	return aligned_alloc(BLOCK_BYTES, FRAME_BYTES + IMAGE_GUARD);
-}
-
-/* -EUCLEAN: reported. */
-static int walk_nodes(struct check *check, uint64_t frame_id, const uint8_t *image,
-    const struct tree_visit *visit)
-{
-	const char *why;
-	int err = tree_frame_walk(image, visit, &why);
-
-	if (err == -EUCLEAN)
-		report_damage(check, "tree frame %llu: %s", (ull)frame_id, why);
-	return err;
 }
 
 /* ---- items of a frame ---------------------------------------------------------------- */
@@ -361,13 +280,13 @@ static int load(struct tree_walk *walk, struct frame_level *level)
 	    .ctx = &collector, .leaf = collect_leaf, .crossing = collect_crossing};
 	int err;
 
-	level->image = alloc_image();
+	level->image = check_frame_alloc();
 	if (!level->image)
 		return -ENOMEM;
 	walk->item_key.count = 0;
-	err = read_frame(walk->check, level->frame_id, level->image);
+	err = check_frame_read(walk->check, level->frame_id, level->image);
 	if (!err)
-		err = walk_nodes(walk->check, level->frame_id, level->image, &visit);
+		err = check_frame_walk(walk->check, level->frame_id, level->image, &visit);
 	if (!err)
 		err = check_shape(walk, &collector);
 	if (err)
@@ -554,15 +473,15 @@ static int look_at_rest(void *ctx, uint64_t frame_id, const struct manifest_plac
 		    (ull)frame_id, (ull)place->disk_frame);
 		return 0;
 	}
-	err = read_frame(check, frame_id, walk->image);
+	err = check_frame_read(check, frame_id, walk->image);
 	if (!err)
-		err = walk_nodes(check, frame_id, walk->image, &nothing);
+		err = check_frame_walk(check, frame_id, walk->image, &nothing);
 	return err == -EUCLEAN ? 0 : err;
 }
 
 static int walk_rest(struct check *check)
 {
-	struct rest_walk walk = {.check = check, .image = alloc_image()};
+	struct rest_walk walk = {.check = check, .image = check_frame_alloc()};
 	int err = walk.image ? store_for_each_dropped(check->store, add_dropped, &walk) : -ENOMEM;
 
 	if (!err)
