@@ -23,6 +23,9 @@
  *     overwriting wait, so no block is freed while it is being read.  After that,
  *     pieces stay as they are (data_cache.c, invariants 1 and 2).
  *
+ *  3. Who holds pieces takes no inode's lock any more, until they are given back: the
+ *     one that has the lock may need slots to commit.
+ *
  * Locking: inode shared.  Spans that are not in core are loaded before, in the gate
  * with the lock held exclusively.
  */
@@ -506,6 +509,10 @@ int fs_read(struct fs *fs, uint64_t ino, uint64_t offset, size_t bytes, struct f
 		return err;
 	if (r.inode->type != S_IFREG)
 		err = r.inode->type == S_IFDIR ? -EISDIR : -EINVAL;
+	/* Before, because who holds pieces must not wait for the inode: the one that has it
+	 * may be waiting for slots. */
+	if (err == 0 && bytes > 0)
+		atime_note(fs, r.inode);
 	if (err == 0)
 		err = read_file(&r, offset, bytes);
 	if (err == 0 && r.is_copy) {
@@ -515,8 +522,6 @@ int fs_read(struct fs *fs, uint64_t ino, uint64_t offset, size_t bytes, struct f
 	if (err < 0) {
 		fs_read_done(fs, ret);
 		damage_log(fs, r.inode, &r.damage);
-	} else if (bytes > 0) {
-		atime_note(fs, r.inode);
 	}
 	inode_put(fs, r.inode);
 	return err;

@@ -4,9 +4,11 @@
 #include "config.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -187,6 +189,91 @@ START_TEST(pieces_stay_as_they_were_until_given_back)
 	test_fill(want, 1, 0, sizeof(want));
 	ck_assert_mem_eq(read.pieces[0].iov_base, want, sizeof(want));
 	fs_read_done(FS, &read);
+}
+END_TEST
+
+/* A device that lets another thread ask for the inode's lock while it reads, once. */
+static struct {
+	struct device *disk;
+	struct inode *inode; /* NULL: it has been asked for */
+	pthread_t thread;
+	_Atomic bool is_answered;
+	bool was_answered; /* while the lock was held */
+} rival;
+
+static void *hold_lock(void *arg)
+{
+	struct inode *inode = arg;
+
+	inode_lock(inode);
+	for (unsigned i = 0; i < 200 && !rival.was_answered; i++) {
+		usleep(10000);
+		rival.was_answered = atomic_load(&rival.is_answered);
+	}
+	inode_unlock(inode);
+	return NULL;
+}
+
+static int read_and_ask(void *ctx, uint64_t offset, void *memory, size_t bytes)
+{
+	if (rival.inode) {
+		ck_ok(pthread_create(&rival.thread, NULL, hold_lock, rival.inode));
+		rival.inode = NULL;
+		usleep(100000);
+	}
+	return device_read(rival.disk, memory, (uint32_t)bytes, offset);
+}
+
+static int write_disk(void *ctx, uint64_t offset, const void *memory, size_t bytes)
+{
+	return device_write(rival.disk, memory, (uint32_t)bytes, offset);
+}
+
+static int flush_disk(void *ctx)
+{
+	return device_flush(rival.disk);
+}
+
+static void open_with_rival(void)
+{
+	struct device_options options = {.io = DEVICE_IO_SYNC, .lock_wait_ms = 5000};
+	struct device_functions functions = {
+	    .bytes = TEST_VOLUME_BYTES, .read = read_and_ask, .write = write_disk, .flush = flush_disk};
+	struct device *device;
+
+	ck_ok(fs_close(FS));
+	ck_ok(device_open(test_volume.path, &options, &rival.disk));
+	ck_ok(device_open_functions(&functions, &device));
+	ck_ok(fs_open(device, &test_volume.options, &FS));
+}
+
+/* The one that has the lock may be waiting for what a reader holds. */
+START_TEST(a_reader_that_holds_slots_does_not_wait_for_the_inode)
+{
+	uint64_t ino = test_file(FS, FS_ROOT_INO, "f");
+	struct inode *inode;
+	struct fs_read read;
+
+	test_write(FS, ino, 1, 0, MIB);
+	ck_ok(fs_sync(FS));
+	open_with_rival();
+	ino = test_walk(FS, "f");
+	ck_ok(inode_get(FS, ino, &inode));
+	/* So that what it lies in is in memory: the rest is read under the lock. */
+	ck_ok(fs_read(FS, ino, 0, 1, &read));
+	fs_read_done(FS, &read);
+	rival.inode = inode;
+	ck_ok(fs_read(FS, ino, 0, MIB, &read));
+	ck_assert_ptr_null(rival.inode);
+	ck_assert_uint_gt(read.slot_count, 0);
+	atomic_store(&rival.is_answered, true);
+	ck_ok(pthread_join(rival.thread, NULL));
+	ck_assert(rival.was_answered);
+	fs_read_done(FS, &read);
+	inode_put(FS, inode);
+	ck_ok(fs_close(FS));
+	device_close(rival.disk);
+	test_volume_open(&test_volume);
 }
 END_TEST
 
@@ -440,6 +527,7 @@ TCase *test_fs_data(void)
 	tcase_add_test(tests, files_written_one_after_another_share_a_frame);
 	tcase_add_test(tests, overwriting_takes_fresh_blocks_and_frees_old_ones);
 	tcase_add_test(tests, pieces_stay_as_they_were_until_given_back);
+	tcase_add_test(tests, a_reader_that_holds_slots_does_not_wait_for_the_inode);
 	tcase_add_test(tests, blocks_used_again_are_not_read_from_the_cache);
 	tcase_add_test(tests, scattered_blocks_read_as_one_file);
 	tcase_add_test(tests, memory_for_unwritten_data_is_bounded);
