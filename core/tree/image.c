@@ -101,10 +101,6 @@ static node_ref fork_node(void *image, const uint8_t *common, uint32_t common_by
 	return fork;
 }
 
-/*
- * What is put into the tree at a key: a leaf, a copy of a subtree of another image, or
- * the subtree's top alone with a crossing to the frame that holds its entries.
- */
 static node_ref new_child(void *image, const struct image_child *child, const uint8_t *key,
     uint32_t key_bytes, uint32_t from)
 {
@@ -112,7 +108,9 @@ static node_ref new_child(void *image, const struct image_child *child, const ui
 	bool is_damaged;
 	node_ref ref;
 
-	if (!child->source)
+	if (child->items)
+		ref = image_build(image, child->items, child->item_count, start);
+	else if (!child->source)
 		ref = image_new_leaf(image, key + start, key_bytes - start, child->value,
 		    child->value_bytes, child->seq);
 	else if (!child->frame_id)

@@ -76,12 +76,25 @@ uint32_t image_put_room(uint32_t key_bytes, uint32_t value_bytes);
 void image_put(void *image, const struct image_path *path, const uint8_t *key,
     uint32_t key_bytes, const void *value, uint32_t value_bytes, uint64_t seq);
 
+struct image_item {
+	const uint8_t *key, *value;
+	uint32_t key_bytes, value_bytes;
+	uint64_t seq;
+};
+
+/* A subtree of the items, which ascend and have the first @depth bytes in common, without
+ * these.  There is as much room as putting them one by one would take. */
+node_ref image_build(void *image, const struct image_item *items, uint32_t count, uint32_t depth);
+
 /*
- * What image_attach() puts at a key that is not there: a leaf (source NULL); or a copy
- * of the subtree @top of @source; or, with a frame id, only its top node, prefix and
- * terminal, with a crossing in place of its entries.
+ * What image_attach() puts at a key that is not there: a leaf (source NULL); or a subtree
+ * of items that all come to this place, the key's the first; or a copy of the subtree @top
+ * of @source; or, with a frame id, only its top node, prefix and terminal, with a crossing
+ * in place of its entries.
  */
 struct image_child {
+	const struct image_item *items;
+	uint32_t item_count;
 	const void *value;
 	uint32_t value_bytes;
 	uint64_t seq;

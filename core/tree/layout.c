@@ -251,9 +251,8 @@ static unsigned list_copied(const struct layout *layout, node_ref ref, node_ref 
 static enum node_type parted_type(const struct layout *layout)
 {
 	node_ref refs[256];
-	unsigned count = list_part(layout, refs);
 
-	return count > 48 ? NODE_256 : count > 16 ? NODE_48 : count > 4 ? NODE_16 : NODE_4;
+	return inner_type_for(list_part(layout, refs));
 }
 
 static uint32_t parted_prefix_bytes(const struct layout *layout)

@@ -113,6 +113,12 @@ static inline bool node_is_inner(const struct node *node)
 	return node->type >= NODE_4 && node->type <= NODE_256;
 }
 
+/* The smallest shape for so many entries. */
+static inline enum node_type inner_type_for(unsigned entries)
+{
+	return entries > 48 ? NODE_256 : entries > 16 ? NODE_48 : entries > 4 ? NODE_16 : NODE_4;
+}
+
 static inline const uint8_t *inner_prefix(const struct node_inner *inner)
 {
 	return (const uint8_t *)inner + inner_base_bytes(inner->type);

@@ -143,9 +143,9 @@ static void look_ahead(const void *image, const struct tree_edit *edits, uint32_
 	}
 }
 
-/* False: not this way. */
-static bool make_edit(struct tree *tree, const struct run_frame *frame, struct tree_edit *edit,
-    uint64_t base_version)
+/* The first of the edits, and those that come to the same place.  0: not this way. */
+static uint32_t make_edits(struct tree *tree, const struct run_frame *frame, struct tree_edit *edit,
+    uint32_t count, uint64_t base_version)
 {
 	void *image = tree_image(tree, frame->slot);
 	struct image_path path;
@@ -153,23 +153,20 @@ static bool make_edit(struct tree *tree, const struct run_frame *frame, struct t
 
 	image_find(image, edit->key, edit->key_bytes, frame->depth, &path);
 	if (path.result == IMAGE_CROSSING || path.result == IMAGE_DAMAGED)
-		return false;
+		return 0;
 	if (edit->kind == TREE_ERASE) {
 		if (path.result != IMAGE_FOUND)
-			return true;
+			return 1;
 		live = image_live_bytes(image);
 		image_erase(image, &path, edit->key, edit->key_bytes, frame->depth, 0);
 		edit->wants_shrink = tree_after_erase(tree, frame->id, image, live);
-		return true;
+		return 1;
 	}
 	ASSERT(edit->kind == TREE_PUT);
 	if (!tree_has_room(image, &path, edit->key_bytes, edit->value_bytes,
 		base_version + edit->seq_offset))
-		return false;
-	tree_before_put(tree, frame->id, image, &path);
-	image_put(image, &path, edit->key, edit->key_bytes, edit->value, edit->value_bytes,
-	    base_version + edit->seq_offset);
-	return true;
+		return 0;
+	return tree_put_edits(tree, frame->id, image, &path, edit, count, base_version);
 }
 
 /* The first edit's frame is latched. */
@@ -182,13 +179,17 @@ static uint32_t edit_frame(struct tree *tree, const struct run_frame *frame, str
 	if (!tree_is_writable(tree, frame->slot))
 		return 0;
 	while (done < entered) {
-		if (done == seen) {
+		uint32_t made;
+
+		if (done >= seen) {
 			seen = min_of(done + AHEAD_EDITS, entered);
 			look_ahead(image, edits + done, seen - done, frame->depth);
 		}
-		if (!make_edit(tree, frame, &edits[done], base_version))
+		made = make_edits(tree, frame, &edits[done], entered - done, base_version);
+		if (!made)
 			break;
-		if (edits[done++].wants_shrink)
+		done += made;
+		if (edits[done - 1].wants_shrink)
 			break;
 	}
 	return done;

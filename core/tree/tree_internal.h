@@ -128,6 +128,13 @@ int tree_view_latch(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, st
 /* Takes down the edge out of a shared-latched frame, and unlatches it. */
 void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
 
+/*
+ * Makes the first of the edits, a put whose search in the frame ended like @path, and those
+ * that follow it to the same place.  There is room for the first.  Returns how many.
+ */
+uint32_t tree_put_edits(struct tree *tree, uint64_t frame_id, void *image, const struct image_path *path,
+    const struct tree_edit *edits, uint32_t count, uint64_t base_version);
+
 #define TREE_HOPS_MAX 4096
 #define READ_RESTARTS_MAX 16
 

@@ -384,7 +384,7 @@ bool tree_after_erase(struct tree *tree, uint64_t frame_id, const void *image, u
 void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 {
 	ASSERT(tx->is_latched);
-	for (uint32_t i = 0; i < tx->edit_count; i++) {
+	for (uint32_t i = 0, made; i < tx->edit_count; i += made) {
 		struct tree_edit *edit = &tx->edits[i];
 		struct tree_tx_frame *frame = &tx->frames[edit->frame_index];
 		void *image = tree_image(tree, frame->slot);
@@ -392,6 +392,7 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 		uint32_t live = image_live_bytes(image);
 		struct image_path path;
 
+		made = 1;
 		if (edit->kind != TREE_PUT && edit->kind != TREE_ERASE)
 			continue;
 		if (has_few(tx) && !frame->is_changed)
@@ -400,9 +401,8 @@ void tree_tx_apply(struct tree *tree, struct tree_tx *tx, uint64_t base_version)
 			image_find(image, edit->key, edit->key_bytes, edit->depth, &path);
 		frame->is_changed = true;
 		if (edit->kind == TREE_PUT) {
-			tree_before_put(tree, edit->frame_id, image, &path);
-			image_put(image, &path, edit->key, edit->key_bytes, edit->value,
-			    edit->value_bytes, base_version + edit->seq_offset);
+			made = tree_put_edits(tree, edit->frame_id, image, &path, edit,
+			    tx->edit_count - i, base_version);
 		} else if (path.result == IMAGE_FOUND) {
 			image_erase(image, &path, edit->key, edit->key_bytes, edit->depth, keep);
 			edit->wants_shrink = tree_after_erase(tree, edit->frame_id, image, live);

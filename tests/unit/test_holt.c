@@ -498,62 +498,6 @@ START_TEST(holt_view_refuses_what_lies_outside)
 }
 END_TEST
 
-/* ---- loads ------------------------------------------------------------------------------- */
-
-struct items {
-	unsigned next, end, fail_at;
-	bool is_random;
-	char key[32], value[32];
-};
-
-static int next_item(void *ctx, const void **key, size_t *key_bytes, const void **value,
-    size_t *value_bytes)
-{
-	struct items *items = ctx;
-	unsigned i = items->next++;
-
-	if (i == items->end)
-		return 0;
-	if (items->fail_at && i == items->fail_at)
-		return -ECANCELED;
-	*key = items->key;
-	*key_bytes = (size_t)sprintf(items->key, "key %06u",
-	    items->is_random ? i * 7919 % 1000 : i);
-	*value = items->value;
-	*value_bytes = (size_t)sprintf(items->value, "%u", i);
-	return 1;
-}
-
-START_TEST(holt_loads_sorted_and_other_items)
-{
-	struct items sorted = {.end = 20000}, random = {.end = 3000, .is_random = true};
-
-	ck_ok(holt_load(holt, next_item, &sorted));
-	ck_ok(get_is("key 019999", "19999"));
-	ck_ok(get_is("key 000500", "500"));
-	/* Every number below 1000 three times: the last one stays. */
-	ck_ok(holt_load(holt, next_item, &random));
-	holt_reopen();
-	for (unsigned i = 2000; i < 3000; i++) {
-		char key[32], value[32];
-
-		sprintf(key, "key %06u", i * 7919 % 1000);
-		sprintf(value, "%u", i);
-		ck_ok(get_is(key, value));
-	}
-}
-END_TEST
-
-START_TEST(holt_load_ends_with_the_callers_error)
-{
-	struct items items = {.end = 1000, .fail_at = 700};
-
-	ck_assert_int_eq(holt_load(holt, next_item, &items), -ECANCELED);
-	ck_assert_int_eq(holt_load(holt, NULL, NULL), -EINVAL);
-	ck_assert_int_eq(holt_load(NULL, next_item, &items), -EINVAL);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("holt");
@@ -582,8 +526,6 @@ int main(void)
 	tcase_add_test(tcase, holt_finds_the_longest_key_that_a_key_begins_with);
 	tcase_add_test(tcase, holt_view_stays_as_it_was);
 	tcase_add_test(tcase, holt_view_refuses_what_lies_outside);
-	tcase_add_test(tcase, holt_loads_sorted_and_other_items);
-	tcase_add_test(tcase, holt_load_ends_with_the_callers_error);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
 }
