@@ -17,7 +17,8 @@
  *	-ENAMETOOLONG	the key is longer than HOLT_KEY_MAX
  *	-E2BIG		the value is longer than HOLT_VALUE_MAX, or the batch longer than
  *			a journal record may be (8 MiB, or a quarter of the journal), or
- *			its keys lie in more than 256 frames
+ *			its keys lie in more than 256 frames, or it puts too much at keys
+ *			side by side: 254 KiB, a put counting 600 bytes more than it has
  *	-ENOMEM		out of memory
  *	-EIO		the device failed
  *	-EUCLEAN	bytes on disk are damaged; the log names frame and offset

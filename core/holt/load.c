@@ -1,8 +1,8 @@
 /*
  * Filling a store.
  *
- * A load collects items into batches until one holds LOAD_ITEMS or LOAD_BYTES; keys that
- * ascend fall into few frames, so a batch latches each of them once.  A key that comes
+ * A load collects items into batches, as long as they have room in one frame; keys that
+ * ascend fall into few, so a batch latches each of them once.  A key that comes
  * twice in a row of items must not be named twice in a batch of the store: the batch ends
  * before it.  Only ascending keys are known to differ without looking, so any other order
  * ends the batch as well.
@@ -17,14 +17,10 @@
 
 #include "base/bytes.h"
 
-#define LOAD_ITEMS 256
-#define LOAD_BYTES (256u * 1024)
-
 struct load {
 	struct holt *holt;
 	struct store_batch *batch;
-	uint32_t items;
-	size_t bytes;
+	uint32_t items, room;
 	uint8_t last[HOLT_KEY_MAX];
 	size_t last_bytes;
 };
@@ -35,7 +31,7 @@ static int flush_load(struct load *load)
 
 	store_batch_reset(load->batch);
 	load->items = 0;
-	load->bytes = 0;
+	load->room = 0;
 	return err;
 }
 
@@ -50,18 +46,20 @@ static int load_item(struct load *load, const void *key, size_t key_bytes, const
     size_t value_bytes)
 {
 	int err = holt_check_new_key(key, key_bytes);
+	uint32_t room;
 
 	if (!err)
 		err = holt_check_value(value, value_bytes);
-	if (!err && load->items &&
-	    (load->items == LOAD_ITEMS || load->bytes + key_bytes + value_bytes > LOAD_BYTES ||
-		!is_ascending(load, key, key_bytes)))
+	if (err)
+		return err;
+	room = store_put_room((uint32_t)key_bytes, (uint32_t)value_bytes);
+	if (load->items && (load->room + room > STORE_ROOM_MAX || !is_ascending(load, key, key_bytes)))
 		err = flush_load(load);
 	if (err)
 		return err;
 	store_batch_put(load->batch, key, (uint32_t)key_bytes, value, (uint32_t)value_bytes);
 	load->items++;
-	load->bytes += key_bytes + value_bytes;
+	load->room += room;
 	memcpy(load->last, key, key_bytes);
 	load->last_bytes = key_bytes;
 	return 0;

@@ -13,6 +13,13 @@
 
 #define KEPT_BODY_BYTES 4096u
 
+_Static_assert(STORE_ROOM_MAX == TREE_ROOM_MAX, "they are the same");
+
+uint32_t store_put_room(uint32_t key_bytes, uint32_t value_bytes)
+{
+	return image_put_room(key_bytes, value_bytes);
+}
+
 int store_batch_create(struct store *store, struct store_batch **ret)
 {
 	struct store_batch *batch = calloc(1, sizeof(*batch));

@@ -104,6 +104,7 @@ void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_r
 	    .epoch = 1,
 	    .cut = 1,
 	    .shape = 2,
+	    .keeps_order = !store->is_memory,
 	    .empty_frames = &store->empty_frames,
 	    .host = {
 		.ctx = store,

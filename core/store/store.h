@@ -44,6 +44,13 @@ struct store_cursor;
 #define STORE_KEY_MAX 65534u
 #define STORE_VALUE_MAX (128u * 1024)
 
+/*
+ * The most that a put may take of a frame.  A batch may put so much at keys side by side,
+ * that is in one frame, as STORE_ROOM_MAX; -E2BIG is the answer to more.
+ */
+uint32_t store_put_room(uint32_t key_bytes, uint32_t value_bytes);
+#define STORE_ROOM_MAX (254u * 1024)
+
 /* ---- life ---------------------------------------------------------------- */
 
 struct store_format_options {

@@ -437,7 +437,8 @@ void image_lay_out(void *image, uint64_t frame_id, const void *source, uint32_t 
 	layout.end = plan(&layout, is_root ? from_le16(image_header_const(source)->root) : part->node);
 	copy_all(&layout);
 	header->root = to_le16(FRAME_HEADER_BYTES / NODE_UNIT);
-	header->heap_end = header->laid_end = to_le32(layout.end);
+	header->heap_end = to_le32(layout.end);
+	image_set_laid_out(image);
 	header->live_bytes = to_le32(layout.end - FRAME_HEADER_BYTES);
 	header->node_count = to_le32(layout.node_count);
 }

@@ -193,7 +193,7 @@ static int check_destination(struct tree *tree, struct tree_move *move, uint32_t
 		return -ENAMETOOLONG;
 	if (image_room(image) >= room)
 		return 0;
-	if (room > IMAGE_CAPACITY / 2)
+	if (room > TREE_ROOM_MAX)
 		return -E2BIG;
 	*need = (struct tree_need){
 	    .kind = TREE_NEED_ROOM,
@@ -322,6 +322,7 @@ static uint64_t make_frame(struct tree *tree, const struct tree_move *move, stru
 	image_init(image, frame_id);
 	image_adopt(image, from_le16(image_header(image)->root), 0, 0, move->cutting,
 	    cutting_top(move->cutting));
+	image_set_laid_out(image);
 	tree_publish_frame(tree, frame_id, slot);
 	return frame_id;
 }

@@ -176,14 +176,17 @@ uint32_t image_room(const void *image)
 	return FRAME_BYTES - from_le32(image_header_const(image)->heap_end);
 }
 
-bool image_takes(const void *image, uint32_t bytes)
+bool image_is_disordered(const void *image)
 {
 	const struct frame_header *header = image_header_const(image);
-	uint32_t behind = from_le32(header->heap_end) - from_le32(header->laid_end);
+	uint32_t packed_end = FRAME_HEADER_BYTES + from_le32(header->live_bytes);
 
-	if (bytes > image_room(image))
-		return false;
-	return behind < DISORDER_MOST || from_le32(header->live_bytes) + bytes > PACK_MOST;
+	return packed_end >= from_le32(header->laid_end) + DISORDER_MOST;
+}
+
+void image_set_laid_out(void *image)
+{
+	image_header(image)->laid_end = image_header(image)->heap_end;
 }
 
 uint32_t image_live_bytes(const void *image)
@@ -241,7 +244,6 @@ static void give_back(void *image, uint32_t offset, uint32_t bytes)
 
 	if (offset + bytes == from_le32(header->heap_end)) {
 		header->heap_end = to_le32(offset);
-		header->laid_end = to_le32(min_of(from_le32(header->laid_end), offset));
 		return;
 	}
 	memset(chunk, 0, sizeof(*chunk));

@@ -150,14 +150,13 @@ bool inner_last(const void *image, const struct node_inner *inner, struct node_e
 /* Contiguous free bytes at the end of the heap. */
 uint32_t image_room(const void *image);
 
-/*
- * Are there @bytes of room, and is it not better to pack the image before they are used?
- * Packing lays it out in order, what is put then is appended (layout.c): so much of it at
- * most, where that leaves a frame at most so full.
- */
+/* Has so much been put since the image was laid out (layout.c) that it is time to do so
+ * again? */
 #define DISORDER_MOST (IMAGE_CAPACITY / 8)
-#define PACK_MOST     (IMAGE_CAPACITY / 100 * 90)
-bool image_takes(const void *image, uint32_t bytes);
+bool image_is_disordered(const void *image);
+
+/* All that lies in the heap is as good as in order. */
+void image_set_laid_out(void *image);
 
 /* Bytes of nodes in use. */
 uint32_t image_live_bytes(const void *image);

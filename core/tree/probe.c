@@ -11,12 +11,12 @@
  *        ^                                                             |
  *        +------------------------- inner? ----------------------------+
  *
- * A reference that leads nowhere ends the way; image_find() finds the same and calls it
- * damaged.  Each turn goes at least one byte forward in the key.
+ * What image_find() comes to must be what was fetched: otherwise the image is damaged,
+ * whatever lies in the memory around.  Each turn goes at least one byte forward in the key.
  */
 #include "config.h"
 
-#include "tree/tree_internal.h"
+#include "tree/image.h"
 
 /* What is fetched of a node before its size is known: most nodes, and no block more. */
 #define FIRST_BYTES 64u
@@ -28,28 +28,34 @@ static uint32_t first_bytes(uint32_t offset, uint32_t end)
 	return min_of(first, end - offset);
 }
 
-/* @ret: NULL if there is no node at @ref. */
-static int fetch_node(const void *image, const struct image_source *source, node_ref ref,
-    const struct node **ret)
+#define NO_NODE 1 /* beside errors of fetch() */
+
+/* Enough of a node to say what and how long it is. */
+static int fetch_head(const struct image_source *source, node_ref ref)
 {
 	uint32_t offset = (uint32_t)ref * NODE_UNIT;
-	uint32_t first, bytes;
-	int err;
 
-	*ret = NULL;
 	if (offset < FRAME_HEADER_BYTES || offset >= source->end)
-		return 0;
-	first = first_bytes(offset, source->end);
-	err = source->fetch(source->ctx, offset, first);
-	if (err)
-		return err;
-	*ret = node_at(image, ref);
-	bytes = *ret ? node_bytes(*ret) : 0;
-	if (bytes > source->end - offset)
-		*ret = NULL;
-	else if (bytes > first)
-		err = source->fetch(source->ctx, offset, bytes);
-	return err;
+		return NO_NODE;
+	return source->fetch(source->ctx, offset, first_bytes(offset, source->end));
+}
+
+static int fetch_rest(const void *image, const struct image_source *source, node_ref ref)
+{
+	uint32_t offset = (uint32_t)ref * NODE_UNIT;
+	const struct node *node = node_at(image, ref);
+	uint32_t bytes = node ? node_bytes(node) : 0;
+
+	if (!bytes || bytes > source->end - offset)
+		return NO_NODE;
+	return bytes > first_bytes(offset, source->end) ? source->fetch(source->ctx, offset, bytes) : 0;
+}
+
+static int fetch_node(const void *image, const struct image_source *source, node_ref ref)
+{
+	int err = fetch_head(source, ref);
+
+	return err ? err : fetch_rest(image, source, ref);
 }
 
 /* The entry for @byte, or the one before, which may be a crossing over it; or 0. */
@@ -80,40 +86,65 @@ static bool pass(const struct node_inner *inner, const uint8_t *key, uint32_t ke
 	return true;
 }
 
-static int fetch_way(const void *image, const struct image_source *source, const uint8_t *key,
-    uint32_t key_bytes, uint32_t depth)
+/* The last inner node on the way, and what it leads to, if anything. */
+struct way {
+	node_ref inner, child;
+};
+
+static int fetch_child(const void *image, const struct image_source *source, const uint8_t *key,
+    uint32_t key_bytes, uint32_t depth, struct way *way)
 {
-	const struct node *node;
-	int err = fetch_node(image, source, from_le16(image_header_const(image)->root), &node);
+	const struct node_inner *inner = (const void *)node_at(image, way->inner);
+	node_ref ref = depth == key_bytes ? from_le16(inner->terminal) : candidate(image, inner, key[depth]);
+	int err;
 
-	while (!err && node && node_is_inner(node)) {
-		const struct node_inner *inner = (const void *)node;
-		node_ref next;
+	if (!ref)
+		return 0;
+	err = fetch_head(source, ref);
+	/* Of the entry before it matters only whether it is a crossing. */
+	if (err || (depth < key_bytes && inner_find(image, inner, key[depth]) != ref))
+		return err;
+	way->child = ref;
+	return fetch_rest(image, source, ref);
+}
 
-		if (!pass(inner, key, key_bytes, &depth))
-			return 0;
-		if (depth == key_bytes)
-			next = from_le16(inner->terminal);
-		else
-			next = candidate(image, inner, key[depth]);
-		if (!next)
-			return 0;
-		err = fetch_node(image, source, next, &node);
-		if (err || depth == key_bytes || inner_find(image, inner, key[depth]) != next)
-			return err;
-		depth++;
+static int fetch_way(const void *image, const struct image_source *source, const uint8_t *key,
+    uint32_t key_bytes, uint32_t depth, struct way *ret)
+{
+	node_ref ref = from_le16(image_header_const(image)->root);
+	int err = fetch_node(image, source, ref);
+
+	while (!err && ref && node_is_inner(node_at(image, ref))) {
+		*ret = (struct way){.inner = ref};
+		if (depth > key_bytes || !pass((const void *)node_at(image, ref), key, key_bytes, &depth))
+			break;
+		err = fetch_child(image, source, key, key_bytes, depth, ret);
+		ref = depth++ < key_bytes ? ret->child : 0;
 	}
 	return err;
+}
+
+static bool is_as_fetched(const struct image_path *path, const struct way *way)
+{
+	bool has_leaf = path->result == IMAGE_FOUND || path->result == IMAGE_CROSSING ||
+			path->result == IMAGE_IN_LEAF;
+
+	return path->node == way->inner && (!has_leaf || path->leaf == way->child);
 }
 
 int image_probe(const void *image, const struct image_source *source, const uint8_t *key,
     uint32_t key_bytes, uint32_t depth, struct image_path *ret)
 {
+	struct way way = {0};
 	int err = source->fetch(source->ctx, 0, offsetof(struct frame_header, free_heads));
 
 	if (!err)
-		err = fetch_way(image, source, key, key_bytes, depth);
+		err = fetch_way(image, source, key, key_bytes, depth, &way);
 	if (!err)
 		image_find(image, key, key_bytes, depth, ret);
+	if (err == NO_NODE || (!err && ret->result != IMAGE_DAMAGED && !is_as_fetched(ret, &way))) {
+		ret->result = IMAGE_DAMAGED;
+		return 0;
+	}
 	return err;
 }

@@ -163,7 +163,7 @@ static uint32_t make_edits(struct tree *tree, const struct run_frame *frame, str
 		return 1;
 	}
 	ASSERT(edit->kind == TREE_PUT);
-	if (!tree_has_room(image, &path, edit->key_bytes, edit->value_bytes,
+	if (!tree_has_room(tree, image, &path, edit->key_bytes, edit->value_bytes,
 		base_version + edit->seq_offset))
 		return 0;
 	return tree_put_edits(tree, frame->id, image, &path, edit, count, base_version);

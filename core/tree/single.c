@@ -49,12 +49,12 @@ static int search_frame(struct tree *tree, struct tree_single *single)
 }
 
 /* A value that takes the place of one as long needs none. */
-bool tree_has_room(const void *image, const struct image_path *path, uint32_t key_bytes,
+bool tree_has_room(const struct tree *tree, const void *image, const struct image_path *path, uint32_t key_bytes,
     uint32_t value_bytes, uint64_t version_most)
 {
 	if (path->result == IMAGE_FOUND && image_can_set_value(image, path->leaf, value_bytes, version_most))
 		return true;
-	return image_takes(image, image_put_room(key_bytes, value_bytes));
+	return tree_frame_takes(tree, image, image_put_room(key_bytes, value_bytes));
 }
 
 /* The frame is latched: can the edit be made? */
@@ -75,7 +75,7 @@ static int check(struct tree *tree, const struct tree_single *single)
 		return -EAGAIN;
 	if (single->kind == TREE_ERASE)
 		return 0;
-	return tree_has_room(image, &single->path, single->key_bytes, single->value_bytes,
+	return tree_has_room(tree, image, &single->path, single->key_bytes, single->value_bytes,
 		   single->version_most) ?
 		       0 : -EAGAIN;
 }

@@ -302,7 +302,7 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
     struct tree_need *need)
 {
 	split->image = tree_image(split->tree, split->pair.hop.slot);
-	if (image_takes(split->image, room_bytes))
+	if (tree_frame_takes(split->tree, split->image, room_bytes))
 		return 0;
 	split->sizes = malloc(IMAGE_SIZES_BYTES);
 	if (!split->sizes)

@@ -68,6 +68,7 @@ struct tree {
 	 * are the ones it writes. */
 	uint64_t cut;
 	_Atomic uint64_t newest_view; /* epoch that the newest open view ended; 0: none */
+	bool keeps_order; /* set at init: frames go to a disk */
 	const struct tree_view *view; /* set at init: read-only, as this view sees it */
 	struct tree_host host;
 	/* Raised, with the gate held exclusively, before and after edges between frames
@@ -81,6 +82,9 @@ struct tree {
 	_Atomic uint64_t *empty_frames;
 	struct tree_counters counters;
 };
+
+/* The most bytes of room that a frame is made to have. */
+#define TREE_ROOM_MAX (IMAGE_CAPACITY / 2)
 
 enum tree_need_kind {
 	TREE_NEED_NOTHING,

@@ -128,6 +128,21 @@ int tree_view_latch(struct tree *tree, uint64_t frame_id, uint32_t *ret_slot, st
 /* Takes down the edge out of a shared-latched frame, and unlatches it. */
 void tree_hop_leave(struct tree *tree, uint32_t slot, struct tree_edge *ret);
 
+/* Packing makes room enough where it leaves a frame at most so full. */
+#define PACK_MOST (IMAGE_CAPACITY / 100 * 90)
+
+/*
+ * May so many bytes be put into the frame as it is?  Not if there is no room, and not if
+ * it is better packed first, because of its order on disk, and packing will do.
+ */
+static inline bool tree_frame_takes(const struct tree *tree, const void *image, uint32_t bytes)
+{
+	if (!tree->keeps_order || !bytes || bytes > TREE_ROOM_MAX || !image_is_disordered(image) ||
+	    image_live_bytes(image) + bytes > PACK_MOST)
+		return image_room(image) >= bytes;
+	return false;
+}
+
 /*
  * Makes the first of the edits, a put whose search in the frame ended like @path, and those
  * that follow it to the same place.  There is room for the first.  Returns how many.
@@ -177,7 +192,7 @@ int tree_check_guard(const void *image, const struct image_path *path, enum tree
     uint64_t version);
 
 /* Is there room in the frame for the value of the key that @path found? */
-bool tree_has_room(const void *image, const struct image_path *path, uint32_t key_bytes,
+bool tree_has_room(const struct tree *tree, const void *image, const struct image_path *path, uint32_t key_bytes,
     uint32_t value_bytes, uint64_t version_most);
 
 /*

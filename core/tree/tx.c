@@ -300,9 +300,9 @@ static int check_room(struct tree *tree, struct tree_tx *tx, struct tree_need *n
 		const struct tree_edit *edit = &tx->edits[i];
 		const struct tree_tx_frame *frame = &tx->frames[edit->frame_index];
 
-		if (image_takes(tree_image(tree, frame->slot), frame->room_bytes))
+		if (tree_frame_takes(tree, tree_image(tree, frame->slot), frame->room_bytes))
 			continue;
-		if (frame->room_bytes > IMAGE_CAPACITY / 2)
+		if (frame->room_bytes > TREE_ROOM_MAX)
 			return -E2BIG;
 		*need = (struct tree_need){
 		    .kind = TREE_NEED_ROOM,

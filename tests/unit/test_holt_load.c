@@ -68,6 +68,42 @@ START_TEST(a_load_ends_with_the_callers_error)
 }
 END_TEST
 
+struct sized {
+	unsigned next;
+	size_t value_bytes;
+	uint8_t value[70000];
+	char key[32];
+};
+
+static int next_sized(void *ctx, const void **key, size_t *key_bytes, const void **value,
+    size_t *value_bytes)
+{
+	struct sized *sized = ctx;
+
+	if (sized->next == 300)
+		return 0;
+	*key = sized->key;
+	*key_bytes = (size_t)sprintf(sized->key, "%zu %06u", sized->value_bytes, sized->next++);
+	*value = sized->value;
+	*value_bytes = sized->value_bytes;
+	return 1;
+}
+
+/* However many fit in a batch: they come to one frame. */
+START_TEST(loads_take_values_of_any_length)
+{
+	static const size_t lengths[] = {1, 100, 300, 500, 1000, 4000, 20000, 70000};
+	struct sized *sized = calloc(1, sizeof(*sized));
+	size_t bytes;
+
+	sized->value_bytes = lengths[_i];
+	ck_ok(holt_load(holt, next_sized, sized));
+	ck_ok(holt_get(holt, sized->key, strlen(sized->key), NULL, 0, &bytes, NULL) == -ERANGE ? 0 : -EIO);
+	ck_assert_uint_eq(bytes, lengths[_i]);
+	free(sized);
+}
+END_TEST
+
 /* ---- all kinds of keys ------------------------------------------------------------------ */
 
 struct pair {
@@ -203,6 +239,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, holt_setup, holt_teardown);
 	tcase_add_test(tcase, loads_take_sorted_and_other_items);
 	tcase_add_test(tcase, a_load_ends_with_the_callers_error);
+	tcase_add_loop_test(tcase, loads_take_values_of_any_length, 0, 8);
 	tcase_add_loop_test(tcase, loads_take_all_kinds_of_keys, 0, 14);
 	tcase_add_test(tcase, loads_make_nodes_that_do_not_grow);
 	suite_add_tcase(suite, tcase);
