@@ -47,6 +47,24 @@ static node_ref cutting_top(const void *cutting)
 	return inner_find(cutting, root, 0);
 }
 
+static uint32_t prefix_or_rest_bytes(const struct node *node)
+{
+	return node_is_leaf(node) ? head_rest_bytes(node_head(node)) : head_prefix_bytes(node_head(node));
+}
+
+/*
+ * How much is taken off the top's prefix, which begins with the rest of the source's
+ * prefix.  What goes to another tree has no name any more that matters: where the longest
+ * keys would get too long, their names get shorter.
+ */
+static uint32_t bytes_to_skip(const struct tree_move *move, const void *image, const struct image_subtree *subtree)
+{
+	uint32_t kept = prefix_or_rest_bytes(node_at(image, subtree->top)) - subtree->skip;
+	uint32_t fits = NODE_REST_MAX - move->dst_bytes;
+
+	return subtree->skip + (move->dst_tree && kept > fits ? kept - fits : 0);
+}
+
 /* Copies the subtree under entry 0 of an image of its own. */
 static int make_cutting(struct tree_move *move, const void *image, const struct image_subtree *subtree)
 {
@@ -58,7 +76,8 @@ static int make_cutting(struct tree_move *move, const void *image, const struct 
 	if (!move->cutting)
 		return -ENOMEM;
 	image_init(move->cutting, 0);
-	top = image_copy(move->cutting, image, subtree->top, NULL, 0, subtree->skip, &is_damaged);
+	top = image_copy(move->cutting, image, subtree->top, NULL, 0, bytes_to_skip(move, image, subtree),
+	    &is_damaged);
 	if (!top)
 		return -EUCLEAN;
 	inner_add(move->cutting, from_le16(image_header(move->cutting)->root), 0, 0, top);
@@ -117,11 +136,7 @@ static uint32_t room_at_destination(const struct tree_move *move)
 
 static uint32_t top_prefix_bytes(const struct tree_move *move)
 {
-	const struct node *top = node_at(move->cutting, cutting_top(move->cutting));
-
-	if (node_is_leaf(top))
-		return head_rest_bytes(node_head(top));
-	return head_prefix_bytes(node_head(top));
+	return prefix_or_rest_bytes(node_at(move->cutting, cutting_top(move->cutting)));
 }
 
 /* Does one of the two begin with the other? */

@@ -336,6 +336,29 @@ START_TEST(drop_clears_the_way_for_a_move)
 END_TEST
 
 /* A step of as many leaves as usual would change more frames than the pool has slots. */
+/* What was dropped is kept under a longer name than the prefix had. */
+START_TEST(the_longest_keys_are_dropped_by_a_short_prefix)
+{
+	static uint8_t key[STORE_KEY_MAX];
+
+	make_store(VOLUME_BYTES, false);
+	memset(key, 'k', sizeof(key));
+	for (unsigned keys = 1; keys <= 2; keys++) {
+		for (unsigned i = 0; i < keys; i++) {
+			key[STORE_KEY_MAX - 1] = (uint8_t)('0' + i);
+			ck_ok(store_put(store, key, STORE_KEY_MAX, "value", 5, NULL, NULL));
+		}
+		store_batch_reset(batch);
+		store_batch_drop_prefix(batch, "k", 1);
+		ck_ok(store_commit(store, batch, NULL));
+		ck_assert_int_eq(store_get(store, key, STORE_KEY_MAX, NULL, 0, &(uint32_t){0}, NULL), -ENOENT);
+		wait_erased();
+	}
+	close_store();
+	device_close(device);
+}
+END_TEST
+
 START_TEST(large_leaves_are_erased_in_a_small_pool)
 {
 	static const uint8_t value[120000];
@@ -527,6 +550,7 @@ int main(void)
 	tcase_add_test(tcase, dropped_space_comes_back);
 	tcase_add_test(tcase, erasing_goes_on_after_close_and_after_death);
 	tcase_add_test(tcase, drop_clears_the_way_for_a_move);
+	tcase_add_test(tcase, the_longest_keys_are_dropped_by_a_short_prefix);
 	tcase_add_test(tcase, large_leaves_are_erased_in_a_small_pool);
 	tcase_add_test(tcase, release_sees_each_leaf_once_and_gives_its_blocks_back);
 	tcase_add_test(tcase, writer_without_space_erases_what_was_dropped);
