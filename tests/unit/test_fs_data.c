@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "format/format.h"
 #include "fs/fs_internal.h"
+#include "tests/support/interrupted.h"
 #include "tests/support/support.h"
 #include "tests/unit/test_fs_parts.h"
 
@@ -192,10 +193,10 @@ START_TEST(pieces_stay_as_they_were_until_given_back)
 }
 END_TEST
 
-/* A device that lets another thread ask for the inode's lock while it reads, once. */
+/* A thread that asks for the inode's lock while another reads. */
 static struct {
 	struct device *disk;
-	struct inode *inode; /* NULL: it has been asked for */
+	struct inode *inode;
 	pthread_t thread;
 	_Atomic bool is_answered;
 	bool was_answered; /* while the lock was held */
@@ -214,36 +215,20 @@ static void *hold_lock(void *arg)
 	return NULL;
 }
 
-static int read_and_ask(void *ctx, uint64_t offset, void *memory, size_t bytes)
+static void ask_for_lock(void)
 {
-	if (rival.inode) {
-		ck_ok(pthread_create(&rival.thread, NULL, hold_lock, rival.inode));
-		rival.inode = NULL;
-		usleep(100000);
-	}
-	return device_read(rival.disk, memory, (uint32_t)bytes, offset);
+	ck_ok(pthread_create(&rival.thread, NULL, hold_lock, rival.inode));
+	usleep(100000);
 }
 
-static int write_disk(void *ctx, uint64_t offset, const void *memory, size_t bytes)
-{
-	return device_write(rival.disk, memory, (uint32_t)bytes, offset);
-}
-
-static int flush_disk(void *ctx)
-{
-	return device_flush(rival.disk);
-}
-
-static void open_with_rival(void)
+static void open_interrupted(void)
 {
 	struct device_options options = {.io = DEVICE_IO_SYNC, .lock_wait_ms = 5000};
-	struct device_functions functions = {
-	    .bytes = TEST_VOLUME_BYTES, .read = read_and_ask, .write = write_disk, .flush = flush_disk};
 	struct device *device;
 
 	ck_ok(fs_close(FS));
 	ck_ok(device_open(test_volume.path, &options, &rival.disk));
-	ck_ok(device_open_functions(&functions, &device));
+	ck_ok(support_open_interrupted(rival.disk, &device));
 	ck_ok(fs_open(device, &test_volume.options, &FS));
 }
 
@@ -256,15 +241,16 @@ START_TEST(a_reader_that_holds_slots_does_not_wait_for_the_inode)
 
 	test_write(FS, ino, 1, 0, MIB);
 	ck_ok(fs_sync(FS));
-	open_with_rival();
+	open_interrupted();
 	ino = test_walk(FS, "f");
 	ck_ok(inode_get(FS, ino, &inode));
 	/* So that what it lies in is in memory: the rest is read under the lock. */
 	ck_ok(fs_read(FS, ino, 0, 1, &read));
 	fs_read_done(FS, &read);
 	rival.inode = inode;
+	support_interrupt = ask_for_lock;
 	ck_ok(fs_read(FS, ino, 0, MIB, &read));
-	ck_assert_ptr_null(rival.inode);
+	ck_assert(!support_interrupt);
 	ck_assert_uint_gt(read.slot_count, 0);
 	atomic_store(&rival.is_answered, true);
 	ck_ok(pthread_join(rival.thread, NULL));

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "device/device_test.h"
+#include "tests/support/interrupted.h"
 #include "tests/support/support.h"
 
 #define VOLUME_BYTES (256ull << 20)
@@ -22,32 +23,6 @@
 static struct device *disk, *device; /* the device reads and writes the disk */
 static struct store *store;
 static uint64_t seed;
-
-/* What happens while the device reads, once. */
-static void (*interrupt)(void);
-
-static int read_disk(void *ctx, uint64_t offset, void *data, size_t bytes)
-{
-	void (*now)(void) = interrupt;
-
-	interrupt = NULL;
-	if (now)
-		now();
-	return device_read(disk, data, (uint32_t)bytes, offset);
-}
-
-static int write_disk(void *ctx, uint64_t offset, const void *data, size_t bytes)
-{
-	return device_write(disk, data, (uint32_t)bytes, offset);
-}
-
-static int flush_disk(void *ctx)
-{
-	return device_flush(disk);
-}
-
-static const struct device_functions functions = {
-    .bytes = VOLUME_BYTES, .read = read_disk, .write = write_disk, .flush = flush_disk};
 
 static const struct store_options large = {.cache_bytes = 128 << 20, .no_threads = true, .keep_device = true};
 static const struct store_options small = {.cache_bytes = 8 << 20, .no_threads = true, .keep_device = true};
@@ -106,7 +81,7 @@ static void setup(void)
 	seed = 1;
 	store = NULL;
 	ck_ok(device_open_memory(VOLUME_BYTES, &disk));
-	ck_ok(device_open_functions(&functions, &device));
+	ck_ok(support_open_interrupted(disk, &device));
 	ck_ok(store_format(device, &options));
 	reopen(&large);
 	fill();
@@ -407,9 +382,9 @@ START_TEST(a_place_that_becomes_anothers_while_it_is_read_is_no_damage)
 	do {
 		begin_search(disturbed_key, &need);
 		disturbed_frame = need.frame_id;
-		interrupt = change_and_move_frame;
+		support_interrupt = change_and_move_frame;
 		err = search_on(disturbed_key, &need);
-	} while (interrupt); /* nothing had to be read */
+	} while (support_interrupt); /* nothing had to be read */
 	ck_assert_int_eq(err, -ESTALE);
 	ck_assert_uint_eq(atomic_load(&damages), 0);
 }
