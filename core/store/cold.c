@@ -449,8 +449,9 @@ static int visit_frame(struct visit *visit, struct tree *tree, struct cold_get *
 		store_report_read(visit->frame_id, &visit->place, visit->bad_block, err);
 		return err;
 	}
-	/* The way to other frames: of use to many. */
-	if (path.result == IMAGE_CROSSING)
+	/* The way to other frames is of use to many; and what is damaged is dealt with in
+	 * memory. */
+	if (path.result == IMAGE_CROSSING || path.result == IMAGE_DAMAGED)
 		return -EAGAIN;
 	err = tree_copy_found(visit->image, &path, get->value, get->capacity, get->ret_bytes,
 	    get->ret_version);
