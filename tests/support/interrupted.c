@@ -2,13 +2,12 @@
 
 #include "tests/support/interrupted.h"
 
-void (*support_interrupt)(void);
+_Atomic(support_interrupt_fn *) support_interrupt;
 
 static int read_disk(void *disk, uint64_t offset, void *memory, size_t bytes)
 {
-	void (*now)(void) = support_interrupt;
+	support_interrupt_fn *now = atomic_exchange(&support_interrupt, NULL);
 
-	support_interrupt = NULL;
 	if (now)
 		now();
 	return device_read(disk, memory, (uint32_t)bytes, offset);
