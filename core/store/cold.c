@@ -434,13 +434,14 @@ static bool is_same_place(const struct visit *visit)
 	       now.header_checksum == visit->place.header_checksum;
 }
 
-static int visit_frame(struct visit *visit, struct tree *tree, struct cold_get *get,
+static int visit_frame(struct visit *visit, struct tree *tree, const uint8_t *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version,
     const struct tree_need *need)
 {
 	struct image_source source = {
 	    .ctx = visit, .end = visit->place.used_blocks * BLOCK_BYTES, .fetch = fetch};
 	struct image_path path;
-	int err = image_probe(visit->image, &source, get->key, get->key_bytes, need->depth, &path);
+	int err = image_probe(visit->image, &source, key, key_bytes, need->depth, &path);
 
 	if (err) {
 		/* The place may have become another's. */
@@ -453,8 +454,7 @@ static int visit_frame(struct visit *visit, struct tree *tree, struct cold_get *
 	 * memory. */
 	if (path.result == IMAGE_CROSSING || path.result == IMAGE_DAMAGED)
 		return -EAGAIN;
-	err = tree_copy_found(visit->image, &path, get->value, get->capacity, get->ret_bytes,
-	    get->ret_version);
+	err = tree_copy_found(visit->image, &path, value, capacity, ret_bytes, ret_version);
 	vote(visit);
 	if (!tree_need_holds(tree, need))
 		return -ESTALE;
@@ -462,7 +462,8 @@ static int visit_frame(struct visit *visit, struct tree *tree, struct cold_get *
 	return err;
 }
 
-int cold_get(struct store *store, struct tree *tree, struct cold_get *get, const struct tree_need *need)
+int cold_get(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version, const struct tree_need *need)
 {
 	struct visit visit = {.store = store, .frame_id = need->frame_id, .slot = POOL_NO_SLOT};
 	int err = -EAGAIN;
@@ -477,7 +478,8 @@ int cold_get(struct store *store, struct tree *tree, struct cold_get *get, const
 	if (!visit.image)
 		return -EAGAIN;
 	if (!is_elected(&visit))
-		err = visit_frame(&visit, tree, get, need);
+		err = visit_frame(&visit, tree, key, key_bytes, value, capacity, ret_bytes, ret_version,
+		    need);
 	unlatch_pieces(&visit);
 	return_image(&store->cold, visit.image);
 	return err;

@@ -93,17 +93,18 @@ bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *ne
 #define COLD_TRIES 8
 
 /* In memory, and, where that is short, on disk. */
-static int try_get(const struct attempt *attempt, struct tree *tree, struct cold_get *get,
-    struct tree_need *need)
+static int try_get(const struct attempt *attempt, struct tree *tree, const void *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version, struct tree_need *need)
 {
 	for (unsigned tries = 0;; tries++) {
-		int err = tree_get(tree, attempt->in_gate, get->key, get->key_bytes, get->value,
-		    get->capacity, get->ret_bytes, get->ret_version, need);
+		int err = tree_get(tree, attempt->in_gate, key, key_bytes, value, capacity, ret_bytes,
+		    ret_version, need);
 
 		if (err != -EAGAIN || attempt->in_gate || tries == COLD_TRIES ||
 		    !cold_is_better(attempt->store, need))
 			return err;
-		err = cold_get(attempt->store, tree, get, need);
+		err = cold_get(attempt->store, tree, key, key_bytes, value, capacity, ret_bytes,
+		    ret_version, need);
 		if (err != -ESTALE)
 			return err;
 	}
@@ -114,14 +115,6 @@ int store_get_from(struct store *store, struct tree *tree, const void *key, uint
 {
 	struct attempt attempt = {.store = store, .tree = tree};
 	struct tree_need need = {0};
-	struct cold_get get = {
-	    .key = key,
-	    .key_bytes = key_bytes,
-	    .capacity = capacity,
-	    .value = value,
-	    .ret_bytes = ret_bytes,
-	    .ret_version = ret_version,
-	};
 	unsigned number = thread_number();
 	int err;
 
@@ -130,7 +123,8 @@ int store_get_from(struct store *store, struct tree *tree, const void *key, uint
 	counter_add(number, &store->counts[number].gets, 1);
 	do {
 		attempt_begin(&attempt);
-		err = try_get(&attempt, tree, &get, &need);
+		err = try_get(&attempt, tree, key, key_bytes, value, capacity, ret_bytes,
+		    ret_version, &need);
 	} while (attempt_again(&attempt, &err, &need));
 	return err;
 }

@@ -345,20 +345,12 @@ void cold_fini(struct store *store);
 /* Is what the tree lacks for a get better not loaded? */
 bool cold_is_better(struct store *store, const struct tree_need *need);
 
-/* A get, as tree_get() has it. */
-struct cold_get {
-	const uint8_t *key;
-	uint32_t key_bytes, capacity;
-	void *value;
-	uint32_t *ret_bytes;
-	uint64_t *ret_version;
-};
-
 /*
- * Goes on with the search in the frame that @need lacks, on disk.  Nothing is held.
+ * tree_get() gone on with in the frame that @need lacks, on disk.  Nothing is held.
  * -EAGAIN: the frame is to be loaded.  -ESTALE: the search is to begin again.
  */
-int cold_get(struct store *store, struct tree *tree, struct cold_get *get, const struct tree_need *need);
+int cold_get(struct store *store, struct tree *tree, const uint8_t *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version, const struct tree_need *need);
 
 /* Logs that a tree frame could not be read or did not verify. */
 void store_report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err);

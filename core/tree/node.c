@@ -3,7 +3,7 @@
  *
  * The heap of an image grows from the header upwards.  A freed node goes to a list
  * of its size (multiples of 8 up to 512 bytes); a larger one is dead until the
- * image is compacted, which copies what is alive (image.c).  live_bytes counts what
+ * image is compacted, which copies what is alive (layout.c).  live_bytes counts what
  * compaction would keep.
  *
  * Entries of node4 and node16 are sorted by their (lowest) byte, so that the one

@@ -33,7 +33,6 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "base/cleanup.h"
 
 struct split {
 	struct tree *tree;

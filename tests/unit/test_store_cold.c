@@ -313,10 +313,9 @@ static int search_on(const char *key, const struct tree_need *need)
 {
 	uint8_t value[64];
 	uint32_t bytes;
-	struct cold_get get = {.key = (const uint8_t *)key, .key_bytes = (uint32_t)strlen(key),
-	    .value = value, .capacity = sizeof(value), .ret_bytes = &bytes};
 
-	return cold_get(store, &store->tree, &get, need);
+	return cold_get(store, &store->tree, (const uint8_t *)key, (uint32_t)strlen(key), value,
+	    sizeof(value), &bytes, NULL, need);
 }
 
 static bool is_in_memory(uint64_t frame_id)
