@@ -13,4 +13,14 @@ void futex_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_
 
 void futex_wake(_Atomic uint32_t *word, int count); /* INT_MAX: all */
 
+/* Between two looks at a word that is about to change, a few of them before sleeping. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
 #endif

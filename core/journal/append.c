@@ -12,15 +12,15 @@
  *
  * Which bytes are whole is nowhere stored.  Before it takes a place, an append announces
  * the end it has seen, which is at or before its place; it takes that back when its
- * record is sealed.  `published` is found by reading the end first and then what is
- * announced: the least of these.  Whoever took a place below that end had announced
- * itself before, and is either still to be seen, or has finished and its bytes are
- * visible (all of these are sequentially consistent).  This is how epochs of memory
+ * record is sealed.  So what lies below an end of the log is *published*, whole, when
+ * nobody has announced less.  Whoever took a place below that end had announced itself
+ * before, and is either still to be seen, or has finished and its bytes are visible (all
+ * of these are sequentially consistent).  This is how epochs of memory
  * reclamation are kept (Fraser, "Practical lock-freedom", 2004).
  *
  * A record that no one may lose has to wait for the places before it: a process that
  * dies in the middle of an append leaves a hole, and the log ends there.  Who waits
- * sleeps on `event`; who finishes looks whether anybody sleeps.
+ * looks again a few times, then sleeps on `event`; who finishes looks whether anybody sleeps.
  *
  * A *cut* ends the log at a block boundary with a PAD, so that the blocks before it
  * can go to the device and need never be written again.  The first record after a
@@ -60,30 +60,39 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/counter.h"
 #include "base/futex.h"
 
 #define AHEAD_BYTES 512
 
+/* Looks at others' records before sleeping: about what it takes to copy one. */
+#define PUBLISH_TRIES 16
+
 /* ---- who is at it --------------------------------------------------------------- */
 
-/* The place this thread tries first; any other will do as well. */
-static unsigned own_number(void)
+struct journal_appender *journal_own_appender(struct journal *journal)
 {
-	static _Atomic unsigned threads;
-	static _Thread_local unsigned number; /* 0: not yet given */
+	return &journal->appenders[thread_number() % APPENDERS];
+}
 
-	if (number == 0)
-		number = atomic_fetch_add(&threads, 1) % APPENDERS + 1;
-	return number - 1;
+/* Who looks at appenders looks at those below `appenders_used`, so that comes first. */
+static void use_appender(struct journal *journal, uint32_t number)
+{
+	uint32_t used = atomic_load_explicit(&journal->appenders_used, memory_order_relaxed);
+
+	while (used <= number)
+		if (atomic_compare_exchange_weak(&journal->appenders_used, &used, number + 1))
+			break;
 }
 
 /* More threads at once than places: let one finish, which takes a copy of a record. */
 static struct journal_appender *announce(struct journal *journal)
 {
-	for (unsigned i = own_number(), tries = 1;; i = (i + 1) % APPENDERS, tries++) {
+	for (unsigned i = thread_number() % APPENDERS, tries = 1;; i = (i + 1) % APPENDERS, tries++) {
 		struct journal_appender *appender = &journal->appenders[i];
 		lsn_t free = APPENDER_FREE;
 
+		use_appender(journal, i);
 		if (atomic_load_explicit(&appender->from, memory_order_relaxed) == APPENDER_FREE &&
 		    atomic_compare_exchange_strong(&appender->from, &free, journal_end(journal)))
 			return appender;
@@ -95,33 +104,35 @@ static struct journal_appender *announce(struct journal *journal)
 static void take_back(struct journal *journal, struct journal_appender *appender)
 {
 	atomic_store(&appender->from, APPENDER_FREE);
-	if (!atomic_load(&journal->sleepers))
+	/* One wakes them all, the next need not. */
+	if (!atomic_load(&journal->has_sleepers) || !atomic_exchange(&journal->has_sleepers, false))
 		return;
 	atomic_fetch_add(&journal->event, 1);
 	futex_wake(&journal->event, INT_MAX);
 }
 
-lsn_t journal_published(struct journal *journal)
+bool journal_is_published(struct journal *journal, lsn_t lsn)
 {
-	lsn_t published = atomic_load(&journal->end_word) & ~END_IS_CUT;
+	uint32_t used = atomic_load(&journal->appenders_used);
 
-	for (unsigned i = 0; i < APPENDERS; i++) {
-		lsn_t from = atomic_load(&journal->appenders[i].from);
-
-		published = min_of(published, from);
-	}
-	return published;
+	for (uint32_t i = 0; i < used; i++)
+		if (atomic_load(&journal->appenders[i].from) < lsn)
+			return false;
+	return true;
 }
 
 void journal_wait_published(struct journal *journal, lsn_t lsn)
 {
-	while (journal_published(journal) < lsn) {
+	for (unsigned tries = 0; !journal_is_published(journal, lsn); tries++) {
 		uint32_t seen = atomic_load(&journal->event);
 
-		atomic_fetch_add(&journal->sleepers, 1);
-		if (journal_published(journal) < lsn)
+		if (tries < PUBLISH_TRIES) {
+			cpu_relax();
+			continue;
+		}
+		atomic_store(&journal->has_sleepers, true);
+		if (!journal_is_published(journal, lsn))
 			futex_wait(&journal->event, seen);
-		atomic_fetch_sub(&journal->sleepers, 1);
 	}
 }
 
@@ -244,6 +255,16 @@ static uint32_t total_bytes(const struct iovec *body, int count)
 	return (uint32_t)total;
 }
 
+/* Time for the writer to make room, long before the ring is full. */
+static void call_writer(struct journal *journal, lsn_t end)
+{
+	lsn_t written = atomic_load_explicit(&journal->written, memory_order_relaxed);
+
+	if (end > written + journal->ring.size / 2 &&
+	    atomic_load_explicit(&journal->writer_state, memory_order_relaxed) == WRITER_SLEEPS)
+		journal_wake_writer(journal);
+}
+
 /* Takes @span bytes of the log, and MARK_BYTES before them if a cut is the last that was
  * done; returns the end before, with END_IS_CUT. */
 static uint64_t take_place(struct journal *journal, uint64_t span, uint64_t credit,
@@ -265,13 +286,14 @@ static uint64_t take_place(struct journal *journal, uint64_t span, uint64_t cred
 }
 
 /* The appender is this thread's until it is taken back: nobody else adds. */
-static void count_record(struct journal_appender *appender, uint64_t span)
+static void count_record(struct journal_appender *appender, uint64_t span, lsn_t end)
 {
 	uint64_t records = atomic_load_explicit(&appender->records, memory_order_relaxed);
 	uint64_t bytes = atomic_load_explicit(&appender->record_bytes, memory_order_relaxed);
 
 	atomic_store_explicit(&appender->records, records + 1, memory_order_relaxed);
 	atomic_store_explicit(&appender->record_bytes, bytes + span, memory_order_relaxed);
+	atomic_store_explicit(&appender->end_seen, end, memory_order_relaxed);
 }
 
 lsn_t journal_append(struct journal *journal, enum journal_type type,
@@ -291,8 +313,9 @@ lsn_t journal_append(struct journal *journal, enum journal_type type,
 		lsn += MARK_BYTES;
 	}
 	put_record(journal, lsn, type, body, count, body_bytes);
-	count_record(appender, span);
+	count_record(appender, span, lsn + span);
 	take_back(journal, appender);
+	call_writer(journal, lsn);
 	/* The first record after a cut pays for the MARK and for the PAD of the next. */
 	if (!(word & END_IS_CUT))
 		journal_return_credit(journal, credit - span);

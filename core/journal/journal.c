@@ -4,7 +4,7 @@
  * Credit is what lets an append succeed whatever happens (append.c): room in the log,
  * taken before the caller holds anything that others could wait for.
  *
- *    end + credit handed out + the PAD of an open block + credit left
+ *    end + credit handed out + the PAD of an open block + credit left + credit in stock
  *        = tail + log bytes - one block
  *
  * A reservation counts the record, a MARK before and a PAD behind it.  The first record
@@ -12,6 +12,10 @@
  * paid for then.  The others give back what MARK and PAD would have taken; the cut gives
  * back what its PAD did not.  So with credit in hand there always is room in the log, and
  * unread bytes from `tail` on are never overwritten.
+ *
+ * What is left is one word for all threads.  So that they do not pass it to and fro with
+ * every record, each has some credit in stock, takes from that and gives back to that.
+ * Nothing is refused before all stocks were collected.
  *
  * Locks: append_lock, to sleep and wake, then flush_lock.  Neither is held during I/O.
  */
@@ -28,6 +32,7 @@
 
 #define RING_BYTES_DEFAULT (4u * 1024 * 1024)
 #define RING_BYTES_ASKED_MIN (256u * 1024)
+#define STOCK_BYTES_MAX (64u * 1024)
 #define LOG_SLACK_BYTES BLOCK_BYTES /* end never meets tail from behind */
 
 /* ---- life ------------------------------------------------------------------ */
@@ -121,6 +126,7 @@ void journal_close(struct journal *journal, bool is_clean)
 {
 	if (!journal)
 		return;
+	journal_stop_writer(journal);
 	ASSERT(!journal->is_writing && !journal->is_flushing && !journal->waiters);
 	ASSERT(!atomic_load(&journal->is_making_room));
 	if (journal->ring.is_shared && is_clean)
@@ -162,6 +168,11 @@ lsn_t journal_tail(struct journal *journal)
 lsn_t journal_end(struct journal *journal)
 {
 	return atomic_load_explicit(&journal->end_word, memory_order_acquire) & ~END_IS_CUT;
+}
+
+lsn_t journal_end_seen(struct journal *journal)
+{
+	return atomic_load_explicit(&journal_own_appender(journal)->end_seen, memory_order_relaxed);
 }
 
 lsn_t journal_durable(struct journal *journal)
@@ -210,35 +221,75 @@ static void feed_starved(struct journal *journal)
 	mutex_unlock(&journal->append_lock);
 }
 
-void journal_return_credit(struct journal *journal, uint64_t bytes)
+static void leave_credit(struct journal *journal, uint64_t bytes)
 {
 	atomic_fetch_add(&journal->credit_left, bytes);
 	feed_starved(journal);
 }
 
-static bool take_credit(struct journal *journal, uint64_t bytes)
+/* What a thread may have in stock: all of them a quarter of the log. */
+static uint64_t stock_bytes(const struct journal *journal)
 {
-	uint64_t left = atomic_load(&journal->credit_left);
+	return min_of(journal->place.bytes / (4 * APPENDERS), (uint64_t)STOCK_BYTES_MAX);
+}
+
+void journal_return_credit(struct journal *journal, uint64_t bytes)
+{
+	struct journal_appender *own = journal_own_appender(journal);
+	uint64_t stock = atomic_fetch_add(&own->credit, bytes) + bytes;
+
+	if (stock > 2 * stock_bytes(journal) || atomic_load(&journal->is_starved))
+		leave_credit(journal, atomic_exchange(&own->credit, 0));
+}
+
+static bool take_credit(_Atomic uint64_t *from, uint64_t bytes)
+{
+	uint64_t left = atomic_load(from);
 
 	while (left >= bytes)
-		if (atomic_compare_exchange_weak(&journal->credit_left, &left, left - bytes))
+		if (atomic_compare_exchange_weak(from, &left, left - bytes))
 			return true;
 	return false;
 }
 
+static void collect_stocks(struct journal *journal)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < APPENDERS; i++)
+		bytes += atomic_exchange(&journal->appenders[i].credit, 0);
+	if (bytes)
+		leave_credit(journal, bytes);
+}
+
+static bool obtain_credit(struct journal *journal, uint64_t bytes)
+{
+	_Atomic uint64_t *stock = &journal_own_appender(journal)->credit;
+
+	if (take_credit(stock, bytes))
+		return true;
+	if (take_credit(&journal->credit_left, bytes + stock_bytes(journal))) {
+		atomic_fetch_add(stock, stock_bytes(journal));
+		return true;
+	}
+	collect_stocks(journal);
+	return take_credit(&journal->credit_left, bytes);
+}
+
 int journal_reserve(struct journal *journal, uint32_t body_bytes)
 {
+	uint64_t bytes = journal_credit_for(body_bytes);
 	int err = journal_error(journal);
 
 	if (err)
 		return err;
 	if (body_bytes > journal->body_max)
 		return -E2BIG;
-	if (take_credit(journal, journal_credit_for(body_bytes)))
+	if (obtain_credit(journal, bytes))
 		return 0;
 	/* Said first and tried once more: who returns credit looks in the other order. */
 	atomic_store(&journal->is_starved, true);
-	return take_credit(journal, journal_credit_for(body_bytes)) ? 0 : -EAGAIN;
+	return obtain_credit(journal, bytes) ? 0 : -EAGAIN;
 }
 
 void journal_unreserve(struct journal *journal, uint32_t body_bytes)
@@ -270,7 +321,7 @@ void journal_set_tail(struct journal *journal, lsn_t lsn)
 	ASSERT(is_aligned(lsn, BLOCK_BYTES));
 	ASSERT(lsn >= tail && lsn <= journal_end(journal));
 	atomic_store_explicit(&journal->tail, lsn, memory_order_release);
-	journal_return_credit(journal, lsn - tail);
+	leave_credit(journal, lsn - tail);
 
 	/* What the checkpoint holds is as good as synced. */
 	mutex_lock(&journal->flush_lock);

@@ -69,6 +69,13 @@ struct journal_options {
  */
 int journal_open(const struct journal_options *options, struct journal **ret);
 
+/*
+ * From now on a thread writes the log out, without flushing it, whenever half of the ring
+ * is full, until journal_close().  Without it appends do so when the ring is full.
+ * 0 or -errno: there is none.  Once.
+ */
+int journal_start_writer(struct journal *journal);
+
 /* Does not sync.  Removes the shared ring if @is_clean. */
 void journal_close(struct journal *journal, bool is_clean); /* NULL allowed */
 
@@ -115,6 +122,10 @@ lsn_t journal_append(struct journal *journal, enum journal_type type,
 int journal_sync(struct journal *journal, lsn_t lsn, enum journal_level level);
 
 lsn_t journal_end(struct journal *journal);     /* next LSN */
+
+/* Where the log ended when this thread last appended: late, and 0 if it never did, but to
+ * ask for it touches nothing that other threads write. */
+lsn_t journal_end_seen(struct journal *journal);
 lsn_t journal_durable(struct journal *journal); /* all below survives power loss */
 int journal_error(struct journal *journal);     /* 0 or the sticky -errno */
 

@@ -4,6 +4,7 @@
  *    journal.c         life, state, credit
  *    append.c          appending: places, what is published, cuts
  *    flush.c           writing out: group commit, ring full
+ *    writer.c          the thread that writes out before the ring is full
  *    journal_format.c  the record codec; the empty log
  *    journal_reader.c  reading after a crash
  *    journal_kept.c    what was read, in memory
@@ -27,15 +28,20 @@
 #define LOG_BYTES_MIN RING_BYTES_MIN
 
 #define APPENDER_LINE 64 /* bytes of a cache line */
+enum writer_state { WRITER_NONE, WRITER_SLEEPS, WRITER_CALLED, WRITER_ENDS };
+
 #define APPENDERS 32u
 #define APPENDER_FREE UINT64_MAX
 
 /* Lowest bit of end_word: nothing was appended since the cut that ends there. */
 #define END_IS_CUT 1ull
 
-/* Where a thread may be copying a record, a cache line each. */
+/* What a thread needs to append, in a cache line that others seldom touch.  Threads whose
+ * numbers (counter.h) differ by a multiple of APPENDERS share one. */
 struct journal_appender {
-	_Atomic lsn_t from; /* bytes below are not its; or APPENDER_FREE */
+	_Atomic lsn_t from; /* a record may be being copied, from here on; or APPENDER_FREE */
+	_Atomic lsn_t end_seen;	 /* of the log, when the last record was appended from here */
+	_Atomic uint64_t credit; /* in stock (journal.c) */
 	_Atomic uint64_t records, record_bytes; /* appended from here */
 } __attribute__((aligned(APPENDER_LINE)));
 
@@ -61,10 +67,12 @@ struct journal {
 	_Atomic uint64_t end_word __attribute__((aligned(APPENDER_LINE)));
 	_Atomic uint64_t credit_left __attribute__((aligned(APPENDER_LINE)));
 	_Atomic lsn_t tail __attribute__((aligned(APPENDER_LINE))); /* by one at a time */
-	_Atomic uint32_t event, sleepers; /* for those who wait for others' bytes */
+	_Atomic uint32_t event; /* for those who wait for others' bytes */
+	_Atomic bool has_sleepers; /* there may be some */
 	_Atomic bool is_making_room; /* an append waits; set under append_lock */
 	_Atomic bool is_lost;	 /* after an error, ring full */
 	_Atomic bool is_starved; /* -EAGAIN, no change since; cleared under append_lock */
+	_Atomic uint32_t appenders_used; /* none from here on has ever been */
 	struct mutex append_lock;
 	struct condition turn;	 /* is_making_room ended */
 	struct condition credit; /* tail moved, credit came back, error */
@@ -82,6 +90,10 @@ struct journal {
 	_Atomic lsn_t durable;	   /* stored under flush_lock; always a cut or tail */
 	_Atomic int error;	   /* stored once */
 	uint64_t writes, write_bytes, syncs, waits; /* guarded by flush_lock */
+
+	/* The writer (writer.c). */
+	_Atomic uint32_t writer_state; /* futex word: enum writer_state */
+	pthread_t writer;
 };
 
 /* ---- the codec (journal_format.c) ----------------------------------------- */
@@ -135,9 +147,13 @@ void kept_settle(struct journal_kept *kept, const struct journal_place *place);
 uint64_t journal_credit_for(uint32_t body_bytes);
 void journal_return_credit(struct journal *journal, uint64_t bytes);
 
-/* All bytes below are whole: nobody is copying there.  And to wait until it is so. */
-lsn_t journal_published(struct journal *journal);
+/* Are all bytes below @lsn whole, is nobody copying there?  @lsn is where the log has
+ * ended.  And to wait until it is so. */
+bool journal_is_published(struct journal *journal, lsn_t lsn);
 void journal_wait_published(struct journal *journal, lsn_t lsn);
+
+/* The calling thread's. */
+struct journal_appender *journal_own_appender(struct journal *journal);
 
 /* Lets those go that wait for what is durable now, or for nothing after an error; called
  * with flush_lock. */
@@ -148,5 +164,11 @@ void journal_wake_appenders(struct journal *journal);
 
 /* Writes blocks out until `written` reaches @lsn or an error is set.  No lock held. */
 void journal_write_out(struct journal *journal, lsn_t lsn);
+
+/* ---- the writer (writer.c) ------------------------------------------------------------ */
+
+/* It sleeps: it is to write out what there is. */
+void journal_wake_writer(struct journal *journal);
+void journal_stop_writer(struct journal *journal); /* if there is one */
 
 #endif

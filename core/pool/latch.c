@@ -87,15 +87,6 @@ static const struct mode exclusive_mode = {
     .announces = SLEEPERS | WRITER_WAITS,
 };
 
-static inline void relax_cpu(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield" ::: "memory");
-#endif
-}
-
 /* Keeps the writes under EX behind the taking of EX; see the opening. */
 static inline void order_writes_after_taking(void)
 {
@@ -145,7 +136,7 @@ static void take_slowly(_Atomic uint64_t *latch, const struct mode *mode)
 
 	while (!try_take(latch, mode, rounds >= STARVING_ROUNDS, &seen)) {
 		if (tries++ < SPIN_TRIES) {
-			relax_cpu();
+			cpu_relax();
 			continue;
 		}
 		announced = seen | mode->announces;

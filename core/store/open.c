@@ -227,6 +227,8 @@ static int begin_writing(struct store *store, bool was_clean)
 	if (!err)
 		err = open_journal(store, start);
 	if (!err && !store->options.no_threads)
+		err = journal_start_writer(store->journal);
+	if (!err && !store->options.no_threads)
 		err = store_start_thread(store);
 	return err ? err : drop_start(store);
 }

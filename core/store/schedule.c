@@ -71,7 +71,7 @@ static bool wants_checkpoint(struct store *store)
 		return false;
 	journal_bytes = from_le64(store->superblock_at_open.journal_frames) * FRAME_BYTES;
 	from = max_of(journal_tail(store->journal), atomic_load(&store->cut_lsn));
-	return journal_end(store->journal) > from + journal_bytes / 2;
+	return journal_end_seen(store->journal) > from + journal_bytes / 2;
 }
 
 int store_throttle(struct store *store)

@@ -104,8 +104,15 @@ static lsn_t log_single(struct store *store, const struct tree_single *single, l
 	return journal_append(store->journal, JOURNAL_BATCH, body, ARRAY_COUNT(body), ret_end);
 }
 
-/* More than is logged by all threads while one passes the gate. */
+/* More than a log holds, and than all threads log while one passes the gate. */
 #define VERSION_MARGIN (1ull << 40)
+
+/* No version given meanwhile is above.  Counted from where the log begins: where it ends
+ * is what all threads write, and whoever reads it waits for them. */
+static uint64_t version_bound(struct store *store)
+{
+	return (store->journal ? journal_tail(store->journal) : store_end_lsn(store)) + VERSION_MARGIN;
+}
 
 /* 1: the key to be deleted is absent, nothing was logged. */
 static int pass_gate(struct store *store, struct tree_single *single, lsn_t *ret_end)
@@ -113,7 +120,7 @@ static int pass_gate(struct store *store, struct tree_single *single, lsn_t *ret
 	unsigned ticket = gate_enter_shared(store->gate);
 	int err;
 
-	single->version_most = store_end_lsn(store) + VERSION_MARGIN;
+	single->version_most = version_bound(store);
 	err = tree_single_latch(&store->tree, single);
 
 	if (!err && single->kind == TREE_ERASE && single->path.result != IMAGE_FOUND) {

@@ -87,10 +87,11 @@ static void expect_wait(struct model *with, enum journal_level level)
 	pthread_t thread;
 
 	waiting.lsn = model_append(with).end;
+	atomic_store(&with->journal->appenders_used, APPENDERS);
 	atomic_store(&stuck->from, model_append(with).lsn);
-	ck_assert_uint_eq(journal_published(with->journal), waiting.lsn);
+	ck_assert(journal_is_published(with->journal, waiting.lsn));
 	waiting.lsn = model_append(with).end;
-	ck_assert_uint_lt(journal_published(with->journal), waiting.lsn);
+	ck_assert(!journal_is_published(with->journal, waiting.lsn));
 	ck_ok(pthread_create(&thread, NULL, wait_for_level, &waiting));
 	usleep(20000);
 	ck_assert(!atomic_load(&waiting.is_over));
@@ -100,7 +101,7 @@ static void expect_wait(struct model *with, enum journal_level level)
 	atomic_store(&stuck->from, APPENDER_FREE);
 	model_append(with);
 	ck_ok(pthread_join(thread, NULL));
-	ck_assert_uint_ge(journal_published(with->journal), waiting.lsn);
+	ck_assert(journal_is_published(with->journal, waiting.lsn));
 }
 
 START_TEST(journal_sync_waits_for_bytes_that_others_copy)
@@ -290,6 +291,7 @@ START_TEST(journal_threads_and_checkpoints_live_together)
 	struct progress progress = {.last = 0};
 
 	gate = gate_create(RANK_GATE);
+	ck_ok(journal_start_writer(model.journal));
 	ck_ok(pthread_create(&checkpointer, NULL, take_checkpoints, &progress));
 	for (uintptr_t i = 0; i < THREADS; i++)
 		ck_ok(pthread_create(&threads[i], NULL, append_many, (void *)i));
@@ -384,6 +386,73 @@ START_TEST(journal_full_ring_of_a_dead_journal_does_not_block)
 }
 END_TEST
 
+/* ---- credit in stock, and the writer --------------------------------------------------- */
+
+static void *append_one(void *arg)
+{
+	(void)arg;
+	append_body(0, 0);
+	return NULL;
+}
+
+static uint64_t credit_in_stock(void)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < APPENDERS; i++)
+		bytes += atomic_load(&model.journal->appenders[i].credit);
+	return bytes;
+}
+
+/* Other threads have some left when this one wants all there is. */
+START_TEST(journal_refuses_nothing_while_others_have_credit_in_stock)
+{
+	uint32_t body_bytes = 100;
+	pthread_t thread;
+
+	append_body(0, 0);
+	ck_ok(pthread_create(&thread, NULL, append_one, NULL));
+	ck_ok(pthread_join(thread, NULL));
+	ck_assert_uint_gt(credit_in_stock(), 2 * journal_credit_for(body_bytes));
+	while (journal_reserve(model.journal, body_bytes) == 0)
+		;
+	ck_assert_uint_eq(credit_in_stock(), 0);
+	ck_assert_uint_lt(atomic_load(&model.journal->credit_left), journal_credit_for(body_bytes));
+	/* What comes back now is for those who were refused, whoever they are. */
+	journal_unreserve(model.journal, body_bytes);
+	ck_assert_uint_eq(credit_in_stock(), 0);
+	ck_ok(journal_reserve(model.journal, body_bytes));
+}
+END_TEST
+
+/* Nobody syncs, and the ring is never full. */
+START_TEST(journal_writer_writes_while_there_is_room)
+{
+	struct journal_counters counters = {.writes = 0};
+	uint32_t number = 0;
+	lsn_t end;
+
+	model_close(&model, true);
+	model.options.ring_bytes = 256 * 1024;
+	model_reopen(&model, 0);
+	ck_ok(journal_start_writer(model.journal));
+	do {
+		end = append_body(0, number++).end;
+	} while (end < 100 * 1024);
+	usleep(20000);
+	journal_counters(model.journal, &counters);
+	ck_assert_uint_eq(counters.writes, 0);
+	do {
+		end = append_body(0, number++).end;
+	} while (end < 132 * 1024);
+	while (counters.write_bytes < 128 * 1024) {
+		usleep(500);
+		journal_counters(model.journal, &counters);
+	}
+	ck_assert_uint_eq(counters.syncs, 0);
+}
+END_TEST
+
 TCase *thread_tests(void)
 {
 	TCase *tests = tcase_create("threads");
@@ -398,5 +467,7 @@ TCase *thread_tests(void)
 	tcase_add_test(tests, journal_keeps_the_order_of_each_thread);
 	tcase_add_test(tests, journal_error_reaches_all_that_wait);
 	tcase_add_test(tests, journal_full_ring_of_a_dead_journal_does_not_block);
+	tcase_add_test(tests, journal_refuses_nothing_while_others_have_credit_in_stock);
+	tcase_add_test(tests, journal_writer_writes_while_there_is_room);
 	return tests;
 }
