@@ -407,7 +407,8 @@ int store_check_need(struct store *store, const struct tree_need *need)
  */
 #define STEP_TRIES 8
 
-static int make_room(struct store *store, const struct tree_need *want, struct tree_spares *spares)
+/* TREE_NEED_ROOM, TREE_NEED_CUT. */
+static int split_frame(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
 	struct tree_need need = {0};
 
@@ -418,8 +419,8 @@ static int make_room(struct store *store, const struct tree_need *want, struct t
 			return err;
 		spares->places = store_promise_left();
 		gate_enter_exclusive(store->gate);
-		err = tree_make_room(want->tree, want->key, want->key_bytes, want->frame_id,
-		    want->room_bytes, spares, &need);
+		err = want->kind == TREE_NEED_CUT ? tree_cut_off(want, spares, &need) :
+						    tree_make_room(want, spares, &need);
 		if (err == -EAGAIN)
 			err = store_check_need(store, &need);
 		gate_leave_exclusive(store->gate);
@@ -489,7 +490,8 @@ int store_provide(struct store *store, const struct tree_need *need, struct tree
 		store_pace(store);
 		return store_promise(store, need->places, need->is_growth);
 	case TREE_NEED_ROOM:
-		return make_room(store, need, spares);
+	case TREE_NEED_CUT:
+		return split_frame(store, need, spares);
 	case TREE_NEED_FOLD:
 		return fold_empty(store, need, spares);
 	default:

@@ -113,12 +113,9 @@ static node_ref new_child(void *image, const struct image_child *child, const ui
 	else if (!child->source)
 		ref = image_new_leaf(image, key + start, key_bytes - start, child->value,
 		    child->value_bytes, child->seq);
-	else if (!child->frame_id)
+	else
 		ref = image_copy(image, child->source, child->top, key + start,
 		    key_bytes - start, 0, &is_damaged);
-	else
-		ref = image_copy_top(image, child->source, child->top, key + start,
-		    key_bytes - start, child->frame_id);
 	ASSERT(ref);
 	return ref;
 }

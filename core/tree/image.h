@@ -89,8 +89,7 @@ node_ref image_build(void *image, const struct image_item *items, uint32_t count
 /*
  * What image_attach() puts at a key that is not there: a leaf (source NULL); or a subtree
  * of items that all come to this place, the key's the first; or a copy of the subtree @top
- * of @source; or, with a frame id, only its top node, prefix and terminal, with a crossing
- * in place of its entries.
+ * of @source.
  */
 struct image_child {
 	const struct image_item *items;
@@ -100,7 +99,6 @@ struct image_child {
 	uint64_t seq;
 	const void *source;
 	node_ref top;
-	uint64_t frame_id;
 };
 void image_attach(void *image, const struct image_path *path, const uint8_t *key,
     uint32_t key_bytes, const struct image_child *child);
@@ -160,8 +158,7 @@ node_ref image_copy(void *image, const void *source, node_ref from, const uint8_
 
 /* Copies inner node @from alone, its terminal too, with a crossing to @frame_id for all
  * bytes in place of its entries.  0: no room. */
-node_ref image_copy_top(void *image, const void *source, node_ref from, const uint8_t *add,
-    uint32_t add_bytes, uint64_t frame_id);
+node_ref image_copy_top(void *image, const void *source, node_ref from, uint64_t frame_id);
 
 /* -EUCLEAN: the image contradicts itself, and @ret_why says in what.  -ENOMEM. */
 int image_check(const void *image, const char **ret_why);
@@ -191,6 +188,10 @@ void image_lay_out(void *image, uint64_t frame_id, const void *source, uint32_t 
 
 /* The same for all of @source.  -EUCLEAN: a reference was damaged.  -ENOMEM. */
 int image_compact(void *image, const void *source);
+
+/* Bytes of the nodes below @top, without the leaf at its own place; more than @most: they
+ * were not all counted.  The image is sane.  @scratch_refs as for image_free_subtree(). */
+uint32_t image_bytes_below(const void *image, node_ref top, uint32_t most, node_ref *scratch_refs);
 
 /* Frees a subtree; @scratch_refs has place for one reference a node. */
 void image_free_subtree(void *image, node_ref from, node_ref *scratch_refs);

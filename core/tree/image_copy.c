@@ -147,20 +147,17 @@ node_ref image_copy(void *image, const void *source, node_ref from, const uint8_
 	return top;
 }
 
-node_ref image_copy_top(void *image, const void *source, node_ref from, const uint8_t *add,
-    uint32_t add_bytes, uint64_t frame_id)
+node_ref image_copy_top(void *image, const void *source, node_ref from, uint64_t frame_id)
 {
 	const struct node_inner *inner = (const void *)node_at(source, from);
 	uint32_t prefix_bytes = from_le16(inner->prefix_bytes);
-	node_ref ref = image_new_inner(image, NODE_4, NULL, add_bytes + prefix_bytes);
+	node_ref ref = image_new_inner(image, NODE_4, NULL, prefix_bytes);
 	struct node_inner *copy = (void *)((char *)image + (uint32_t)ref * NODE_UNIT);
 	node_ref terminal = from_le16(inner->terminal), crossing;
 
 	if (!ref)
 		return 0;
-	if (add_bytes)
-		memcpy((uint8_t *)inner_prefix(copy), add, add_bytes);
-	memcpy((uint8_t *)inner_prefix(copy) + add_bytes, inner_prefix(inner), prefix_bytes);
+	memcpy((uint8_t *)inner_prefix(copy), inner_prefix(inner), prefix_bytes);
 	if (terminal) {
 		terminal = image_copy_node(image, source, terminal, NULL, 0, 0);
 		if (!terminal)

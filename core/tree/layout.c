@@ -125,6 +125,13 @@ struct sizing {
 	uint32_t count;
 };
 
+/* Asks for the first line of each: they are waited for side by side. */
+static void prefetch_nodes(const void *image, const node_ref *refs, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		__builtin_prefetch((const char *)image + (size_t)refs[i] * NODE_UNIT);
+}
+
 /* A node is met for the first time.  False: there is none. */
 static bool meet(struct sizing *sizing, node_ref ref)
 {
@@ -146,6 +153,7 @@ static bool meet_children(struct sizing *sizing, const struct node_inner *inner)
 	node_ref terminal = from_le16(inner->terminal), refs[256];
 	unsigned count = list_children(inner, refs);
 
+	prefetch_nodes(sizing->image, refs, count);
 	if (terminal && !meet(sizing, terminal))
 		return false;
 	for (unsigned i = 0; i < count; i++)
@@ -188,6 +196,31 @@ bool image_sizes(const void *image, uint32_t *ret_sizes)
 		if (!add_up(&sizing, sizing.queue[i - 1]))
 			return false;
 	return true;
+}
+
+uint32_t image_bytes_below(const void *image, node_ref top, uint32_t most, node_ref *scratch_refs)
+{
+	uint32_t count = node_is_inner(node_at(image, top)), bytes = 0;
+
+	scratch_refs[0] = top;
+	for (uint32_t at = 0; at < count && bytes <= most; at++) {
+		const struct node_inner *inner = (const void *)node_at(image, scratch_refs[at]);
+		const struct node *terminal = node_at(image, from_le16(inner->terminal));
+		node_ref refs[256];
+		unsigned children = list_children(inner, refs);
+
+		prefetch_nodes(image, refs, children);
+		if (at > 0 && terminal)
+			bytes += node_bytes(terminal);
+		for (unsigned i = 0; i < children; i++) {
+			const struct node *node = node_at(image, refs[i]);
+
+			bytes += node_bytes(node);
+			if (node_is_inner(node))
+				scratch_refs[count++] = refs[i];
+		}
+	}
+	return bytes;
 }
 
 /* ---- layouts ------------------------------------------------------------------------------ */

@@ -2,15 +2,15 @@
  * Moving a subtree: every key that begins with one prefix begins with another.
  *
  * Leaves and frames hold only what lies below them, so the subtree at a prefix can be
- * hung elsewhere as it is.  What is copied is the part of it that lies in the frame of
- * the cut; frames below are named by crossings, which are carried over by value.  The
- * cost is thus bounded by one frame, however much lies below.
+ * hung elsewhere as it is.  What is copied is the part of it that lies in the frame where
+ * the prefix ends; frames below are named by crossings, which are carried over by value.
+ * The cost is thus bounded by one frame, however much lies below.
  *
  *   before:  A: ... src --> top -> [ leaves, crossings ]      B: ... dst' ...
  *   after:   A: ...                       B: ... dst --> top -> [ leaves, crossings ]
  *
- * A small subtree goes into dst's frame; a larger one leaves only its top there, with
- * a crossing to a new frame that takes its entries.
+ * A large subtree gets a frame of its own first (tree_cut_off); then only its top moves, with
+ * the crossing to that frame.
  *
  * The copy (the *cutting*) is made by tree_move_check.  Both frames stay latched from
  * detaching to attaching, so no reader finds the keys at neither place; a reader that
@@ -24,7 +24,8 @@
 
 #include "base/assert.h"
 
-#define INLINE_MOST (64u * 1024)
+/* What is copied; larger subtrees are cut off before. */
+#define CUTTING_MOST (64u * 1024)
 
 /* The cutting's image, then a work list for freeing the original. */
 #define CUTTING_BYTES (FRAME_BYTES + FRAME_BYTES / NODE_UNIT * sizeof(node_ref))
@@ -65,16 +66,31 @@ static uint32_t bytes_to_skip(const struct tree_move *move, const void *image, c
 	return subtree->skip + (move->dst_tree && kept > fits ? kept - fits : 0);
 }
 
+static node_ref *scratch_refs(const struct tree_move *move)
+{
+	return (void *)((char *)move->cutting + FRAME_BYTES);
+}
+
 /* Copies the subtree under entry 0 of an image of its own. */
-static int make_cutting(struct tree_move *move, const void *image, const struct image_subtree *subtree)
+static int make_cutting(struct tree *tree, struct tree_move *move, const void *image,
+    const struct image_subtree *subtree, struct tree_need *need)
 {
 	bool is_damaged = false;
 	node_ref top;
 
-	free(move->cutting);
 	move->cutting = aligned_alloc(BLOCK_BYTES, round_up(CUTTING_BYTES, BLOCK_BYTES));
 	if (!move->cutting)
 		return -ENOMEM;
+	if (image_bytes_below(image, subtree->top, CUTTING_MOST, scratch_refs(move)) > CUTTING_MOST) {
+		*need = (struct tree_need){
+		    .kind = TREE_NEED_CUT,
+		    .tree = tree,
+		    .frame_id = move->src_frame,
+		    .key = move->src,
+		    .key_bytes = move->src_bytes,
+		};
+		return -EAGAIN;
+	}
 	image_init(move->cutting, 0);
 	top = image_copy(move->cutting, image, subtree->top, NULL, 0, bytes_to_skip(move, image, subtree),
 	    &is_damaged);
@@ -101,7 +117,7 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 			&subtree))
 		err = -ENOENT;
 	if (!err)
-		err = make_cutting(move, tree_image(tree, hop.slot), &subtree);
+		err = make_cutting(tree, move, tree_image(tree, hop.slot), &subtree, need);
 	if (!err)
 		err = tree_hold_frame(tree, tx, hop.slot);
 	if (err) {
@@ -113,25 +129,9 @@ static int find_source(struct tree *tree, struct tree_move *move, struct tree_tx
 	return tree_find_any(tree, &hop, move->src, move->src_bytes, &move->src_below, need);
 }
 
-/* Does the cutting go whole into the destination's frame? */
-static bool is_inline(const struct tree_move *move)
-{
-	const struct node *top = node_at(move->cutting, cutting_top(move->cutting));
-
-	return !node_is_inner(top) || image_live_bytes(move->cutting) <= INLINE_MOST;
-}
-
 static uint32_t room_at_destination(const struct tree_move *move)
 {
-	const struct node_inner *top = (const void *)node_at(move->cutting, cutting_top(move->cutting));
-	uint32_t around = image_put_room(move->dst_bytes, 0);
-	const struct node *terminal;
-
-	if (is_inline(move))
-		return around + image_live_bytes(move->cutting) + move->dst_bytes;
-	terminal = node_at(move->cutting, from_le16(top->terminal));
-	return around + from_le16(top->prefix_bytes) + move->dst_bytes + (terminal ? node_bytes(terminal) : 0) +
-	       (uint32_t)(sizeof(struct node_4) + sizeof(struct node_crossing));
+	return image_put_room(move->dst_bytes, 0) + image_live_bytes(move->cutting) + move->dst_bytes;
 }
 
 static uint32_t top_prefix_bytes(const struct tree_move *move)
@@ -268,16 +268,16 @@ void tree_move_end(struct tree *tree, struct tree_move *move)
 	move->cutting = NULL;
 }
 
-/* Copies of both frames, and a new one. */
+/* Copies of both frames. */
 static int check_spares(struct tree *tree, struct tree_move *move, const struct tree_move *earlier,
     uint32_t earlier_count, const struct tree_spares *spares, struct tree_need *need)
 {
 	uint32_t count, places;
 
 	move->spare_count = tree_needs_copy(tree, move->src_slot) +
-			    tree_needs_copy(tree, move->dst_slot) + !is_inline(move);
+			    tree_needs_copy(tree, move->dst_slot);
 	move->place_count = tree_needs_place(tree, move->src_slot) +
-			    tree_needs_place(tree, move->dst_slot) + !is_inline(move);
+			    tree_needs_place(tree, move->dst_slot);
 	count = move->spare_count;
 	places = move->place_count;
 	for (uint32_t i = 0; i < earlier_count; i++) {
@@ -317,39 +317,19 @@ int tree_move_check(struct tree *tree, struct tree_move *move, const struct tree
 
 static void detach_source(struct tree *tree, struct tree_move *move, void *image, uint32_t depth)
 {
-	node_ref *scratch = (void *)((char *)move->cutting + FRAME_BYTES);
 	struct image_subtree subtree;
 	uint32_t live = image_live_bytes(image);
 	struct image_path path;
 
 	image_find(image, move->src, move->src_bytes, depth, &path);
 	ASSERT(image_find_subtree(image, move->src, move->src_bytes, &path, &subtree));
-	image_detach(image, &subtree, move->src, move->src_bytes, depth, KEEP_ALL_ROOM, scratch);
+	image_detach(image, &subtree, move->src, move->src_bytes, depth, KEEP_ALL_ROOM, scratch_refs(move));
 	move->wants_shrink = tree_after_erase(tree, move->src_frame, image, live);
 }
 
-static uint64_t make_frame(struct tree *tree, const struct tree_move *move, struct tree_spares *spares)
+static void attach_destination(struct tree *tree, const struct tree_move *move, void *image, uint32_t depth)
 {
-	uint64_t frame_id = tree->host.take_id(tree->host.ctx);
-	uint32_t slot = tree_take_spare(spares);
-	void *image = tree_image(tree, slot);
-
-	image_init(image, frame_id);
-	image_adopt(image, from_le16(image_header(image)->root), 0, 0, move->cutting,
-	    cutting_top(move->cutting));
-	image_set_laid_out(image);
-	tree_publish_frame(tree, frame_id, slot);
-	return frame_id;
-}
-
-static void attach_destination(struct tree *tree, struct tree_move *move, void *image, uint32_t depth,
-    struct tree_spares *spares)
-{
-	struct image_child child = {
-	    .source = move->cutting,
-	    .top = cutting_top(move->cutting),
-	    .frame_id = is_inline(move) ? 0 : make_frame(tree, move, spares),
-	};
+	struct image_child child = {.source = move->cutting, .top = cutting_top(move->cutting)};
 	struct image_path path;
 
 	image_find(image, move->dst, move->dst_bytes, depth, &path);
@@ -369,7 +349,7 @@ void tree_move(struct tree *tree, struct tree_move *move, struct tree_spares *sp
 	src = tree_make_writable(tree, move->src_frame, src, spares);
 	dst = is_one ? src : tree_make_writable(tree, move->dst_frame, dst, spares);
 	detach_source(tree, move, tree_image(tree, src), move->src_depth);
-	attach_destination(tree, move, tree_image(tree, dst), move->dst_depth, spares);
+	attach_destination(tree, move, tree_image(tree, dst), move->dst_depth);
 	atomic_fetch_add(&tree->move_count, 1);
 	atomic_fetch_add_explicit(&tree->counters.moves, 1, memory_order_relaxed);
 	pool_unlatch_exclusive(tree->pool, src);

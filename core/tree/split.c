@@ -1,5 +1,6 @@
 /*
- * Making room in a full frame: pack it, or move part of it to a new frame.
+ * Making room in a full frame: pack it, or move part of it to a new frame.  And giving
+ * what lies below a prefix a frame of its own.
  *
  * What moves is always a *run*: consecutive entries of one node, which stays behind
  * with a crossing in their place.  So a frame can be cut near its middle whatever the
@@ -134,7 +135,7 @@ static void add_lifted(void *image, const struct image_path *path, const struct 
 		node_ref copy;
 
 		if (entry.lo == cut->lo)
-			copy = image_copy_top(image, split->image, entry.ref, NULL, 0, split->pair.hop.frame_id);
+			copy = image_copy_top(image, split->image, entry.ref, split->pair.hop.frame_id);
 		else
 			copy = image_copy(image, split->image, entry.ref, NULL, 0, 0, &is_damaged);
 		ASSERT(copy);
@@ -297,17 +298,24 @@ static int cut_frame(struct split *split, struct tree_spares *spares, struct tre
 	return 0;
 }
 
-static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares *spares,
-    struct tree_need *need)
+static int measure(struct split *split)
 {
-	split->image = tree_image(split->tree, split->pair.hop.slot);
-	if (tree_frame_takes(split->tree, split->image, room_bytes))
-		return 0;
 	split->sizes = malloc(IMAGE_SIZES_BYTES);
 	if (!split->sizes)
 		return -ENOMEM;
-	if (!image_sizes(split->image, split->sizes))
-		return -EUCLEAN;
+	return image_sizes(split->image, split->sizes) ? 0 : -EUCLEAN;
+}
+
+static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares *spares,
+    struct tree_need *need)
+{
+	int err;
+
+	if (tree_frame_takes(split->tree, split->image, room_bytes))
+		return 0;
+	err = measure(split);
+	if (err)
+		return err;
 	if (image_live_bytes(split->image) + room_bytes <= PACK_MOST) {
 		if (tree_needs_place(split->tree, split->pair.hop.slot) && !spares->places)
 			return tree_need_places(need, 1, false);
@@ -317,21 +325,66 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
 	return cut_frame(split, spares, need);
 }
 
-int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
-    uint64_t frame_id, uint32_t room_bytes, struct tree_spares *spares, struct tree_need *need)
+/* -ENOENT: the frame is not on the way any more. */
+static int begin(struct split *split, const struct tree_need *want, const struct tree_spares *spares,
+    struct tree_need *need)
 {
-	struct split split = {
-	    .tree = tree,
-	    .pair = {.key = key, .key_bytes = key_bytes},
-	};
 	int err;
 
+	*split = (struct split){.tree = want->tree, .pair = {.key = want->key, .key_bytes = want->key_bytes}};
+	split->pair.hop.slot = split->pair.parent.slot = POOL_NO_SLOT;
 	if (spares->count < TREE_STEP_SLOTS)
 		return tree_need_slots(need, TREE_STEP_SLOTS);
-	err = tree_pair_find(tree, &split.pair, frame_id, need);
+	err = tree_pair_find(split->tree, &split->pair, want->frame_id, need);
 	if (!err)
-		err = relieve(&split, room_bytes, spares, need);
-	tree_pair_unpin(tree, &split.pair);
-	free(split.sizes);
+		split->image = tree_image(split->tree, split->pair.hop.slot);
+	return err;
+}
+
+static int end(struct split *split, int err)
+{
+	tree_pair_unpin(split->tree, &split->pair);
+	free(split->sizes);
 	return err == -ENOENT ? 0 : err;
+}
+
+int tree_make_room(const struct tree_need *want, struct tree_spares *spares,
+    struct tree_need *need)
+{
+	struct split split;
+	int err = begin(&split, want, spares, need);
+
+	if (!err)
+		err = relieve(&split, want->room_bytes, spares, need);
+	return end(&split, err);
+}
+
+/* ---- cutting off a subtree ------------------------------------------------------------ */
+
+/* All entries of the node at its top are the run. */
+static int cut_off(struct split *split, node_ref top, struct tree_spares *spares, struct tree_need *need)
+{
+	struct cut cut = {.kind = CUT_INSIDE, .node = top, .lo = 0, .hi = 255};
+	int err;
+
+	if (spares->places < TREE_STEP_FRAMES)
+		return tree_need_places(need, TREE_STEP_FRAMES, true);
+	err = measure(split);
+	if (!err)
+		carry_out_cut(split, &cut, spares);
+	return err;
+}
+
+int tree_cut_off(const struct tree_need *want, struct tree_spares *spares,
+    struct tree_need *need)
+{
+	struct image_subtree subtree;
+	struct split split;
+	int err = begin(&split, want, spares, need);
+
+	if (!err &&
+	    image_find_subtree(split.image, want->key, want->key_bytes, &split.pair.hop.path, &subtree) &&
+	    node_is_inner(node_at(split.image, subtree.top)))
+		err = cut_off(&split, subtree.top, spares, need);
+	return end(&split, err);
 }

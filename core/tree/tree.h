@@ -92,12 +92,13 @@ enum tree_need_kind {
 	TREE_NEED_SLOTS,
 	TREE_NEED_PLACES,
 	TREE_NEED_ROOM,
+	TREE_NEED_CUT,
 	TREE_NEED_FOLD,
 };
 
 struct tree_need {
 	enum tree_need_kind kind;
-	uint64_t frame_id;	 /* FRAME: load it.  ROOM: make room in it */
+	uint64_t frame_id;	 /* FRAME: load it.  ROOM: make room in it.  CUT: cut it */
 	/* FRAME, for the tree's own use when it is called again: where the search goes on
 	 * while the tree has this shape, here, or at the frame above. */
 	uint32_t depth, above_depth;
@@ -105,10 +106,11 @@ struct tree_need {
 	uint32_t slots;		 /* SLOTS: leases to bring along */
 	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
 	bool is_growth;		 /* PLACES: one of them is new */
-	struct tree *tree;	 /* ROOM, FOLD: the frame's */
+	struct tree *tree;	 /* ROOM, CUT, FOLD: the frame's */
 	uint32_t room_bytes;	 /* ROOM */
-	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  FOLD: the
-				  * prefix below which a frame without keys lies */
+	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  CUT: the prefix
+				  * below which all in the frame is cut off.  FOLD: the prefix
+				  * below which a frame without keys lies */
 	uint32_t key_bytes;
 };
 
@@ -407,12 +409,15 @@ uint32_t tree_run(struct tree *tree, struct tree_edit *edits, uint32_t count, ui
 #define TREE_STEP_SLOTS 4
 #define TREE_STEP_FRAMES 3 /* that it may dirty */
 
-/*
- * Makes @room_bytes of room in the frame @frame_id on the way to @key: packs it, or
- * moves part of it to a new frame.  0 also if the frame is no longer on that way.
- */
-int tree_make_room(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
-    uint64_t frame_id, uint32_t room_bytes, struct tree_spares *spares, struct tree_need *need);
+/* Does what TREE_NEED_ROOM wants: packs the frame, or moves part of it to a new one.  0 also
+ * if the frame is no longer on the way to the key. */
+int tree_make_room(const struct tree_need *want, struct tree_spares *spares,
+    struct tree_need *need);
+
+/* Does what TREE_NEED_CUT wants: moves what lies below the prefix to a new frame, all but
+ * the node at the top, which leads there.  0 also if it is not there any more. */
+int tree_cut_off(const struct tree_need *want, struct tree_spares *spares,
+    struct tree_need *need);
 
 /* Folds the last frame on the way to @key, if it is thin, into its parent or a neighbour
  * if both fit well in one.  1: it did; 0: they do not. */

@@ -1,6 +1,6 @@
 /*
  * Frames that hold nothing: they are counted, mean nothing to listings and moves, and go.
- * And one that has no end.
+ * One that has no end.  And one that a subtree gets before it moves.
  */
 #include "config.h"
 
@@ -187,8 +187,40 @@ START_TEST(store_does_not_list_a_frame_that_has_no_end)
 }
 END_TEST
 
+/* The longest value at the prefix itself, more below it than is copied, and a neighbour. */
+START_TEST(store_cuts_a_large_subtree_off_before_it_moves)
+{
+	static uint8_t value[STORE_VALUE_MAX] = {7}, found[STORE_VALUE_MAX];
+	struct store_counters before, after;
+	uint32_t bytes;
+	char key[64];
+
+	open_store(&large);
+	ck_ok(store_put(store, "dir", 3, value, sizeof(value), NULL, NULL));
+	ck_ok(store_put(store, "die", 3, value, 1, NULL, NULL));
+	for (unsigned i = 0; i < 1000; i++)
+		ck_ok(store_put(store, key, (uint32_t)sprintf(key, "dir/%04u", i), value, 100, NULL, NULL));
+	store_counters(store, &before);
+	move("dir", "new");
+	store_counters(store, &after);
+	ck_assert_uint_eq(after.splits, before.splits + 1);
+	ck_assert_uint_eq(after.tree_frames, before.tree_frames + 1);
+	move("new", "other/yet");
+	store_counters(store, &before);
+	ck_assert_uint_eq(before.splits, after.splits);
+	ck_ok(store_get(store, "other/yet", 9, found, sizeof(found), &bytes, NULL));
+	ck_assert_uint_eq(bytes, sizeof(value));
+	ck_assert_int_eq(memcmp(found, value, bytes), 0);
+	ck_ok(store_get(store, "other/yet/0999", 14, found, sizeof(found), &bytes, NULL));
+	ck_ok(store_get(store, "die", 3, found, sizeof(found), &bytes, NULL));
+	ck_assert_int_eq(store_get(store, "dir", 3, found, sizeof(found), &bytes, NULL), -ENOENT);
+	ck_assert_int_eq(store_get(store, "new/0999", 8, found, sizeof(found), &bytes, NULL), -ENOENT);
+}
+END_TEST
+
 void add_frame_tests(TCase *tcase)
 {
+	tcase_add_test(tcase, store_cuts_a_large_subtree_off_before_it_moves);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
 	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
 	tcase_add_test(tcase, store_does_not_list_a_frame_that_has_no_end);
