@@ -152,7 +152,7 @@ void journal_counters(struct journal *journal, struct journal_counters *ret);
 /*
  * Called for each BATCH record in order.  A result other than 0 ends the reading:
  * JOURNAL_STOP quietly, with the record's LSN as the end; negative as an error.  The
- * body is aligned to 8 bytes and valid during the call (or longer: journal_is_kept()).
+ * body is aligned to 8 bytes and valid during the call.
  */
 #define JOURNAL_STOP 1
 typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
@@ -162,7 +162,6 @@ typedef int (*journal_visit_fn)(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_dur
 struct journal_extent {
 	lsn_t from, end;
 	lsn_t known_durable; /* the highest LSN that any MARK names, at least from */
-	struct journal_kept *kept; /* what is in memory of it; NULL: nothing */
 };
 
 /* Shown every body while the end is being looked for. */
@@ -174,14 +173,9 @@ typedef void (*journal_look_fn)(void *ctx, const void *body, uint32_t body_bytes
  * the log says was durable, that is damage, not an end: -EUCLEAN, with the LSN in
  * @ret->end.  Bytes of a shared ring left by a dead process of this boot (same UUID,
  * @open_id) continue the log on disk.  @look may be NULL.  Nobody may append meanwhile.
- * Up to @keep_bytes of the log stay in memory for visits, until journal_let_go().
  */
 int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
-    uint64_t keep_bytes, journal_look_fn look, void *ctx, struct journal_extent *ret);
-void journal_let_go(struct journal_extent *extent);
-
-/* Does a body that a visit shows stay where it is until then? */
-bool journal_is_kept(const struct journal_extent *extent, const void *body);
+    journal_look_fn look, void *ctx, struct journal_extent *ret);
 
 /*
  * Writes what a shared ring has of a surveyed log to the device and flushes it: from then

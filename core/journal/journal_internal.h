@@ -7,7 +7,6 @@
  *    writer.c          the thread that writes out before the ring is full
  *    journal_format.c  the record codec; the empty log
  *    journal_reader.c  reading after a crash
- *    journal_kept.c    what was read, in memory
  *    ring.c            the ring's memory
  */
 #ifndef HOLTFS_JOURNAL_JOURNAL_INTERNAL_H
@@ -123,23 +122,6 @@ bool journal_record_is_plausible(const struct journal_record *record, lsn_t lsn,
 
 /* The whole of a plausible record is there: is it intact? */
 bool journal_record_is_intact(const struct journal_record *record, uint64_t seed);
-
-/* ---- the log in memory (journal_kept.c) --------------------------------------------- */
-
-/* Place for the log from @from on, before @end.  NULL: nothing is kept. */
-struct journal_kept *kept_create(lsn_t from, lsn_t end);
-void kept_destroy(struct journal_kept *kept); /* NULL allowed */
-
-/* Do these bytes of the log belong to what is kept?  NULL allowed. */
-bool kept_holds(const struct journal_kept *kept, lsn_t lsn, uint32_t bytes);
-bool kept_has(const struct journal_kept *kept, const void *at);
-
-/* They do: reads on as far as need be. */
-int kept_get(struct journal_kept *kept, const struct journal_place *place, lsn_t lsn,
-    uint32_t bytes, const void **ret);
-
-/* Nothing more is read: what is there is what is kept. */
-void kept_settle(struct journal_kept *kept, const struct journal_place *place);
 
 /* ---- appending (append.c, journal.c) and writing out (flush.c) ------------------------ */
 

@@ -14,6 +14,14 @@
  * volume and this lap (journal_format.c), so nothing stale can accuse the log.  The
  * second pass shows the records to the visitor.
  *
+ * The log is read in chunks, and while one is looked at the next is on its way.
+ *
+ *      window                        other buffer
+ *     [    | chunk |  record ... ]  [ ... record | next chunk ]
+ *                    ^ tail              copied: ^
+ *
+ * Where a record goes on in the next chunk, its beginning is copied before that.
+ *
  * Bytes come from two places.  Below the `written` of a ring that a dead process
  * left in shared memory, and always without one, from the device; from there on
  * from the ring.  One record may have parts from both.
@@ -30,12 +38,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
+#include "base/assert.h"
 #include "base/log.h"
 
 #define CHUNK_BYTES (4096u * 1024)
 #define READ_BYTES (512u * 1024)
-#define READ_REQUESTS 8u
+#define READ_REQUESTS (CHUNK_BYTES / READ_BYTES + 1) /* one more where the log wraps */
+
+/* Place before a chunk for all of a record but its end, from its block on. */
+#define TAIL_BYTES_MAX (JOURNAL_RECORD_MAX + BLOCK_BYTES)
+
+/* A chunk on its way: so many bytes of it from the device. */
+struct ahead {
+	struct device_request requests[READ_REQUESTS];
+	struct device_batch batch;
+	lsn_t start;
+	uint32_t bytes, from_device; /* bytes 0: none is */
+};
 
 /* A window [start, start + bytes) of the log, whole blocks, in memory. */
 struct reader {
@@ -46,51 +65,16 @@ struct reader {
 	lsn_t ring_from; /* bytes from here on come from the ring; else limit */
 	lsn_t ring_to;	 /* and are zeros from here on */
 
+	uint8_t *buffers[2]; /* the window lies in the first, the chunk ahead in the other */
 	uint8_t *window;
-	uint32_t capacity;
 	lsn_t start;
 	uint32_t bytes;
-
-	struct journal_kept *kept; /* NULL: nothing is */
-	bool is_verified; /* what is kept has been seen before */
+	struct ahead ahead;
 
 	lsn_t known_durable; /* the highest that a MARK named */
 };
 
 /* ---- bytes ------------------------------------------------------------------- */
-
-/* Several requests at once: one alone does not keep a fast device busy. */
-static int read_device(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
-{
-	struct device_request requests[READ_REQUESTS];
-	struct device_batch batch;
-	int err = 0;
-
-	device_batch_init(&batch);
-	while (bytes > 0 && !err) {
-		uint32_t count = 0;
-
-		for (; count < READ_REQUESTS && bytes > 0; count++) {
-			uint64_t until_wrap = reader->place->bytes - lsn % reader->place->bytes;
-			uint64_t run = min_of(bytes, until_wrap);
-
-			run = min_of(run, (uint64_t)READ_BYTES);
-			requests[count] = (struct device_request){
-			    .op = DEVICE_READ,
-			    .slot = DEVICE_NO_SLOT,
-			    .data = to,
-			    .bytes = (uint32_t)run,
-			    .offset = place_offset(reader->place, lsn),
-			};
-			to += run;
-			lsn += run;
-			bytes -= run;
-		}
-		device_submit(reader->place->device, &batch, requests, count);
-		err = device_wait(reader->place->device, &batch);
-	}
-	return err;
-}
 
 static void read_ring(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t bytes)
 {
@@ -102,51 +86,106 @@ static void read_ring(struct reader *reader, uint8_t *to, lsn_t lsn, uint64_t by
 	memset(to + there, 0, bytes - there);
 }
 
-static int grow_window(struct reader *reader, uint32_t bytes)
+/* Several requests at once: one alone does not keep a fast device busy. */
+static void begin_ahead(struct reader *reader, lsn_t lsn)
 {
-	uint8_t *window;
+	struct ahead *ahead = &reader->ahead;
+	uint64_t bytes = min_of((uint64_t)CHUNK_BYTES, reader->limit - lsn);
+	uint64_t left = lsn < reader->ring_from ? min_of(bytes, reader->ring_from - lsn) : 0;
+	uint8_t *to = reader->buffers[1] + TAIL_BYTES_MAX;
+	uint32_t count = 0;
 
-	if (bytes <= reader->capacity)
-		return 0;
-	window = aligned_alloc(DEVICE_ALIGN, bytes);
-	if (!window)
-		return -ENOMEM;
-	free(reader->window);
-	reader->window = window;
-	reader->capacity = bytes;
+	ahead->start = lsn;
+	ahead->bytes = (uint32_t)bytes;
+	ahead->from_device = (uint32_t)left;
+	while (left > 0) {
+		uint64_t until_wrap = reader->place->bytes - lsn % reader->place->bytes;
+		uint64_t run = min_of(left, until_wrap);
+
+		run = min_of(run, (uint64_t)READ_BYTES);
+		ASSERT(count < READ_REQUESTS);
+		ahead->requests[count++] = (struct device_request){
+		    .op = DEVICE_READ,
+		    .slot = DEVICE_NO_SLOT,
+		    .data = to,
+		    .bytes = (uint32_t)run,
+		    .offset = place_offset(reader->place, lsn),
+		};
+		to += run;
+		lsn += run;
+		left -= run;
+	}
+	device_batch_init(&ahead->batch);
+	if (count)
+		device_submit(reader->place->device, &ahead->batch, ahead->requests, count);
+}
+
+static int end_ahead(struct reader *reader)
+{
+	struct ahead *ahead = &reader->ahead;
+	uint32_t from_device = ahead->from_device;
+	int err = from_device ? device_wait(reader->place->device, &ahead->batch) : 0;
+
+	if (!err && from_device < ahead->bytes)
+		read_ring(reader, reader->buffers[1] + TAIL_BYTES_MAX + from_device,
+		    ahead->start + from_device, ahead->bytes - from_device);
+	return err;
+}
+
+static int make_buffers(struct reader *reader)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (!reader->buffers[i])
+			reader->buffers[i] = aligned_alloc(DEVICE_ALIGN, TAIL_BYTES_MAX + CHUNK_BYTES);
+		if (!reader->buffers[i])
+			return -ENOMEM;
+	}
 	return 0;
 }
 
-/* Moves the window so that it holds at least [@lsn, @lsn + @bytes). */
+/* The window's end becomes the window's beginning, and the chunk ahead follows. */
+static int next_window(struct reader *reader, lsn_t start)
+{
+	uint32_t tail = (uint32_t)(reader->start + reader->bytes - start);
+	uint8_t *buffer = reader->buffers[1], *window = buffer + TAIL_BYTES_MAX - tail;
+	int err = end_ahead(reader);
+
+	ASSERT(tail <= TAIL_BYTES_MAX);
+	if (tail)
+		memcpy(window, reader->window + (start - reader->start), tail);
+	reader->window = window;
+	reader->start = start;
+	reader->bytes = err ? 0 : tail + reader->ahead.bytes;
+	reader->ahead.bytes = 0;
+	reader->buffers[1] = reader->buffers[0];
+	reader->buffers[0] = buffer;
+	if (!err && start + reader->bytes < reader->limit)
+		begin_ahead(reader, start + reader->bytes);
+	return err;
+}
+
+/* Moves the window so that it holds at least [@lsn, @lsn + @bytes), a record at most. */
 static int fill_window(struct reader *reader, lsn_t lsn, uint32_t bytes)
 {
 	lsn_t start = round_down(lsn, BLOCK_BYTES);
-	lsn_t end = max_of(round_up(lsn + bytes, BLOCK_BYTES), start + CHUNK_BYTES);
-	uint64_t from_device;
-	int err;
+	int err = make_buffers(reader);
 
-	end = min_of(end, reader->limit);
-	reader->bytes = 0;
-	err = grow_window(reader, (uint32_t)(end - start));
-	if (err)
-		return err;
-	from_device = start < reader->ring_from ? min_of(end, reader->ring_from) - start : 0;
-	err = read_device(reader, reader->window, start, from_device);
-	if (err)
-		return err;
-	if (start + from_device < end)
-		read_ring(reader, reader->window + from_device, start + from_device,
-		    end - start - from_device);
-	reader->start = start;
-	reader->bytes = (uint32_t)(end - start);
-	return 0;
+	/* Where reading does not go on. */
+	if (!err && (start < reader->start || start > reader->start + reader->bytes || !reader->ahead.bytes)) {
+		if (reader->ahead.bytes)
+			end_ahead(reader);
+		reader->start = start;
+		reader->bytes = 0;
+		begin_ahead(reader, start);
+	}
+	while (!err && lsn + bytes > reader->start + reader->bytes)
+		err = next_window(reader, start);
+	return err;
 }
 
 /* @bytes of log at @lsn, valid until the next call; they end before the limit. */
 static int get_bytes(struct reader *reader, lsn_t lsn, uint32_t bytes, const void **ret)
 {
-	if (kept_holds(reader->kept, lsn, bytes))
-		return kept_get(reader->kept, reader->place, lsn, bytes, ret);
 	if (lsn < reader->start || lsn + bytes > reader->start + reader->bytes) {
 		int err = fill_window(reader, lsn, bytes);
 
@@ -175,10 +214,6 @@ static int get_record(struct reader *reader, lsn_t lsn, const struct journal_rec
 	err = get_bytes(reader, lsn, from_le32(((const struct journal_record *)bytes)->bytes), &bytes);
 	if (err)
 		return err;
-	if (reader->is_verified && kept_has(reader->kept, bytes)) {
-		*ret = bytes;
-		return 0;
-	}
 	if (!journal_record_is_intact(bytes, reader->seed))
 		return -ENOENT;
 	*ret = bytes;
@@ -327,7 +362,10 @@ static int open_reader(const struct journal_place *place, lsn_t from, uint64_t o
 
 static void close_reader(struct reader *reader)
 {
-	free(reader->window);
+	if (reader->ahead.bytes)
+		end_ahead(reader);
+	free(reader->buffers[0]);
+	free(reader->buffers[1]);
 	journal_ring_release(&reader->ring);
 }
 
@@ -338,17 +376,19 @@ static int write_back(struct reader *reader, lsn_t from, lsn_t end)
 
 	while (from < end && !err) {
 		uint64_t until_wrap = reader->place->bytes - from % reader->place->bytes;
-		uint32_t bytes;
+		uint64_t bytes;
+		uint8_t *at;
 
 		err = fill_window(reader, from, BLOCK_BYTES);
 		if (err)
 			return err;
-		bytes = (uint32_t)min_of((uint64_t)reader->bytes, until_wrap);
+		at = reader->window + (from - reader->start);
+		bytes = min_of(reader->start + reader->bytes - from, until_wrap);
 		if (from + bytes > end) {
-			bytes = (uint32_t)round_up(end - from, BLOCK_BYTES);
-			memset(reader->window + (end - from), 0, bytes - (end - from));
+			bytes = round_up(end - from, BLOCK_BYTES);
+			memset(at + (end - from), 0, bytes - (end - from));
 		}
-		err = device_write(reader->place->device, reader->window, bytes,
+		err = device_write(reader->place->device, at, (uint32_t)bytes,
 		    place_offset(reader->place, from));
 		from += bytes;
 	}
@@ -369,33 +409,17 @@ int journal_settle(const struct journal_place *place, const struct journal_exten
 }
 
 int journal_survey(const struct journal_place *place, lsn_t from, uint64_t open_id,
-    uint64_t keep_bytes, journal_look_fn look, void *ctx, struct journal_extent *ret)
+    journal_look_fn look, void *ctx, struct journal_extent *ret)
 {
 	struct reader reader;
 	int err = open_reader(place, from, open_id, &reader);
 
 	*ret = (struct journal_extent){.from = from};
-	if (!err && keep_bytes)
-		reader.kept = kept_create(from, min_of(round_down(reader.ring_from, BLOCK_BYTES), from + keep_bytes));
 	if (!err)
 		err = find_true_end(&reader, from, look, ctx, &ret->end);
 	ret->known_durable = reader.known_durable;
-	ret->kept = reader.kept;
-	if (ret->kept)
-		kept_settle(ret->kept, place);
 	close_reader(&reader);
 	return err;
-}
-
-void journal_let_go(struct journal_extent *extent)
-{
-	kept_destroy(extent->kept);
-	extent->kept = NULL;
-}
-
-bool journal_is_kept(const struct journal_extent *extent, const void *body)
-{
-	return kept_has(extent->kept, body);
 }
 
 int journal_visit(const struct journal_place *place, const struct journal_extent *extent,
@@ -405,8 +429,6 @@ int journal_visit(const struct journal_place *place, const struct journal_extent
 	int err = open_reader(place, extent->from, open_id, &reader);
 
 	reader.known_durable = extent->known_durable;
-	reader.kept = extent->kept;
-	reader.is_verified = true;
 	if (!err)
 		err = visit_records(&reader, extent->from, extent->end, visit, ctx, ret_end);
 	close_reader(&reader);
@@ -417,7 +439,7 @@ int journal_read(const struct journal_place *place, lsn_t from, uint64_t open_id
     journal_visit_fn visit, void *ctx, lsn_t *ret_end)
 {
 	struct journal_extent extent;
-	int err = journal_survey(place, from, open_id, 0, NULL, NULL, &extent);
+	int err = journal_survey(place, from, open_id, NULL, NULL, &extent);
 
 	if (!err || err == -EUCLEAN)
 		*ret_end = extent.end;

@@ -1,7 +1,7 @@
 /*
  * Chunks of the log in recovery: what recover.c says of them.
  *
- *    bytes  | body | body | body | ...      copied, unless they stay where they are
+ *    bytes  | body | body | body | ...      copied
  *    ops       ^key        ^key             one for each put and delete
  *    sorted [ digest, op ] [ digest, op ]   by key in the end
  *
@@ -311,9 +311,9 @@ static const uint8_t *copy_body(struct chunk *chunk, const void *body, uint32_t 
 }
 
 int chunk_add(struct chunk *chunk, struct store_batch *batch, lsn_t lsn, lsn_t end,
-    const void *body, uint32_t body_bytes, bool stays)
+    const void *body, uint32_t body_bytes)
 {
-	const uint8_t *bytes = stays ? body : copy_body(chunk, body, body_bytes);
+	const uint8_t *bytes = copy_body(chunk, body, body_bytes);
 	int err;
 
 	if (!chunk->records)

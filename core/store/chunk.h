@@ -28,7 +28,7 @@ struct chunk {
 	bool is_single; /* one record, for batch_apply() as it is */
 	const uint8_t *single; /* its body */
 	uint32_t single_bytes;
-	uint8_t *bytes; /* bodies that do not stay where they are */
+	uint8_t *bytes; /* bodies */
 	uint32_t used, size;
 	struct replay_op *ops; /* CHUNK_OPS of each of the three */
 	struct sorted_op *sorted, *scratch;
@@ -47,10 +47,9 @@ int chunk_fit(struct chunk *chunk, uint32_t body_bytes);
 /* Can one more record come in?  One that is single wants a chunk to itself. */
 bool chunk_has_room(const struct chunk *chunk, uint32_t body_bytes, bool is_single);
 
-/* Adds a record: takes it apart, with @batch, unless it is single.  Its body is copied if
- * it does not stay where it is. */
+/* Adds a record: copies its body and takes that apart, with @batch, unless it is single. */
 int chunk_add(struct chunk *chunk, struct store_batch *batch, lsn_t lsn, lsn_t end,
-    const void *body, uint32_t body_bytes, bool stays);
+    const void *body, uint32_t body_bytes);
 
 /* Makes `sorted`: by key, and those on one key in their order. */
 void chunk_sort(struct chunk *chunk);

@@ -43,7 +43,6 @@
 /* Handed to the tree at a time. */
 #define RUN_OPS 256u
 
-#define KEPT_SHARE 4u
 
 #define OPS_AHEAD  16u
 #define CACHE_LINE 64u
@@ -455,8 +454,7 @@ static int collect_record(void *ctx, lsn_t lsn, lsn_t end, lsn_t known_durable,
 		chunk->is_single = is_single;
 	}
 	if (!err)
-		err = chunk_add(chunk, recovery->batch, lsn, end, body, body_bytes,
-		    journal_is_kept(&recovery->extent, body));
+		err = chunk_add(chunk, recovery->batch, lsn, end, body, body_bytes);
 	return err;
 }
 
@@ -507,20 +505,13 @@ static int replay(struct recovery *recovery)
 
 /* ---- all of it --------------------------------------------------------------------------------- */
 
-/* So much of the log stays in memory and is not read again, a part of what the pool may
- * take anyway. */
-static uint64_t log_kept(const struct store *store)
-{
-	return (uint64_t)pool_slot_count(store->pool) * FRAME_BYTES / KEPT_SHARE;
-}
-
 static int find_log(struct recovery *recovery)
 {
 	struct store *store = recovery->store;
 	struct journal_place place = store_journal_place(store);
 	uint64_t open_id = from_le64(store->superblock.open_id);
 	int err = journal_survey(&place, from_le64(store->superblock.checkpoint_lsn), open_id,
-	    log_kept(store), look_for_runs, recovery, &recovery->extent);
+	    look_for_runs, recovery, &recovery->extent);
 
 	if (!err && recovery->has_uses)
 		err = journal_visit(&place, &recovery->extent, open_id, survey_record, recovery,
@@ -568,7 +559,6 @@ int store_recover(struct store *store)
 		err = -ENOMEM;
 	if (!err)
 		err = recover_with(&recovery);
-	journal_let_go(&recovery.extent);
 	for (unsigned i = 0; i < CHUNKS; i++)
 		chunk_fini(&recovery.chunks[i]);
 	free(recovery.block);

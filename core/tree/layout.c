@@ -50,11 +50,11 @@ static unsigned list_children(const struct node_inner *inner, node_ref *refs)
 
 	switch (inner->type) {
 	case NODE_4:
-		for (; count < min_of(from_le16(inner->count), (uint16_t)4); count++)
+		for (; count < min_of((unsigned)from_le16(inner->count), 4u); count++)
 			refs[count] = from_le16(n4->refs[count]);
 		break;
 	case NODE_16:
-		for (; count < min_of(from_le16(inner->count), (uint16_t)16); count++)
+		for (; count < min_of((unsigned)from_le16(inner->count), 16u); count++)
 			refs[count] = from_le16(n16->refs[count]);
 		break;
 	case NODE_48:

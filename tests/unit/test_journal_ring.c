@@ -140,11 +140,11 @@ START_TEST(ring_settled_on_the_device_is_not_needed_any_more)
 		model_append(&model);
 	log_end = journal_end(model.journal);
 	model_close(&model, false);
-	ck_ok(journal_survey(&model.options.place, from, 7, 0, NULL, NULL, &extent));
+	ck_ok(journal_survey(&model.options.place, from, 7, NULL, NULL, &extent));
 	ck_assert_uint_eq(extent.end, log_end);
 	ck_ok(journal_settle(&model.options.place, &extent, 7));
 	journal_forget_ring(model.options.place.uuid);
-	ck_ok(journal_survey(&model.options.place, from, 7, 0, NULL, NULL, &extent));
+	ck_ok(journal_survey(&model.options.place, from, 7, NULL, NULL, &extent));
 	ck_assert_uint_eq(extent.end, log_end);
 	ck_ok(journal_settle(&model.options.place, &extent, 7));
 	model_reopen(&model, round_up(log_end, BLOCK_BYTES));
