@@ -17,7 +17,7 @@
  * are clean; when the pool takes one the blocks in it are gone.  Within a slot pieces are
  * replaced by a clock.
  *
- * A frame is loaded whole all the same where it gets most of what its slot is asked for,
+ * A frame is loaded whole all the same where it is asked for much more than others are,
  * and where the search only passes through it: few frames are above others, and many
  * searches go through each.
  *
@@ -55,14 +55,18 @@ struct piece_index {
 	/* A majority vote over the frames that gets end in (R. S. Boyer, J S. Moore, "MJRTY: a
 	 * fast majority vote algorithm", 1981). */
 	_Atomic uint32_t favourite, votes;
+	_Atomic uint32_t since; /* cold gets of the store before the first of these votes */
 };
 _Static_assert(sizeof(struct piece_index) <= BLOCK_BYTES, "the index is one block");
 
 /*
- * A frame is loaded whole after so many votes more than the others have together.  By then
- * its blocks have cost about twice what it costs whole.
+ * A frame is loaded whole after so many votes more than the others of its slot have
+ * together, if it is so many times as much in use as frames are on average.  Without the
+ * second condition a slot with few frames would elect one all the time, whose 512 KiB push
+ * out the blocks of others; with it, all frames but the few hottest stay in pieces.
  */
 #define VOTES_TO_LOAD 16u
+#define TIMES_AVERAGE 8u
 
 /* Slots that are not for pieces. */
 #define OTHER_SLOTS_MIN 4u
@@ -259,6 +263,18 @@ static void keep_blocks(struct visit *visit, uint32_t first, uint32_t count)
 	pool_unlatch_exclusive(visit->store->pool, slot);
 }
 
+static uint32_t cold_gets_so_far(struct store *store)
+{
+	return (uint32_t)atomic_load_explicit(&store->stats.cold_gets, memory_order_relaxed);
+}
+
+static void begin_vote(struct visit *visit, struct piece_index *index)
+{
+	atomic_store_explicit(&index->votes, 0, memory_order_relaxed);
+	atomic_store_explicit(&index->since, cold_gets_so_far(visit->store), memory_order_relaxed);
+	atomic_store_explicit(&index->favourite, (uint32_t)visit->frame_id, memory_order_relaxed);
+}
+
 /* A get has ended in the frame. */
 static void vote(struct visit *visit)
 {
@@ -274,13 +290,15 @@ static void vote(struct visit *visit)
 	else if (atomic_load_explicit(&index->votes, memory_order_relaxed))
 		atomic_fetch_sub_explicit(&index->votes, 1, memory_order_relaxed);
 	else
-		atomic_store_explicit(&index->favourite, frame_id, memory_order_relaxed);
+		begin_vote(visit, index);
 }
 
-/* Is it time to load the frame whole?  If so the vote begins anew. */
+/* Is it time to load the frame whole?  The vote begins anew then, and if it took too long. */
 static bool is_elected(struct visit *visit)
 {
+	uint64_t frames = atomic_load_explicit(&visit->store->tree_frames, memory_order_relaxed);
 	struct piece_index *index;
+	uint32_t gets;
 
 	if (!latch_pieces(visit))
 		return false;
@@ -288,8 +306,9 @@ static bool is_elected(struct visit *visit)
 	if (atomic_load_explicit(&index->favourite, memory_order_relaxed) != visit->frame_id ||
 	    atomic_load_explicit(&index->votes, memory_order_relaxed) < VOTES_TO_LOAD)
 		return false;
-	atomic_store_explicit(&index->votes, 0, memory_order_relaxed);
-	return true;
+	gets = cold_gets_so_far(visit->store) - atomic_load_explicit(&index->since, memory_order_relaxed);
+	begin_vote(visit, index);
+	return gets < VOTES_TO_LOAD * max_of(frames / TIMES_AVERAGE, 1ull);
 }
 
 /* ---- fetching ------------------------------------------------------------------------------ */

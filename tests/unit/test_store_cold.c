@@ -25,6 +25,7 @@ static struct store *store;
 static uint64_t seed;
 
 static const struct store_options large = {.cache_bytes = 128 << 20, .no_threads = true, .keep_device = true};
+static const struct store_options middling = {.cache_bytes = 16 << 20, .no_threads = true, .keep_device = true};
 static const struct store_options small = {.cache_bytes = 8 << 20, .no_threads = true, .keep_device = true};
 
 static uint32_t key_of(uint32_t number, char *key)
@@ -187,6 +188,25 @@ START_TEST(frames_asked_for_often_are_loaded_whole)
 		ck_ok(get_number(4 * i));
 	device_counters(device, &after);
 	ck_assert_uint_eq(after.reads, before.reads);
+}
+END_TEST
+
+/* Two or three frames for each slot of pieces: one of them has always the most votes. */
+START_TEST(frames_asked_for_no_more_than_others_are_not_loaded_whole)
+{
+	struct device_counters before, after;
+	struct store_counters loads, loads_after;
+
+	reopen(&middling);
+	get_at_random(8 * GETS);
+	store_counters(store, &loads);
+	device_counters(device, &before);
+	get_at_random(4 * GETS);
+	device_counters(device, &after);
+	store_counters(store, &loads_after);
+	ck_assert_uint_le(loads_after.frame_loads - loads.frame_loads, GETS / 1000);
+	/* Two thirds of the blocks are in memory. */
+	ck_assert_uint_le(after.reads - before.reads, 4 * GETS / 100 * 40);
 }
 END_TEST
 
@@ -437,6 +457,7 @@ int main(void)
 	tcase_add_test(tc, cold_gets_read_one_block_each);
 	tcase_add_test(tc, cold_gets_answer_for_every_key);
 	tcase_add_test(tc, cold_gets_say_how_long_a_value_is);
+	tcase_add_test(tc, frames_asked_for_no_more_than_others_are_not_loaded_whole);
 	tcase_add_test(tc, frames_asked_for_often_are_loaded_whole);
 	tcase_add_test(tc, cold_gets_see_what_was_written);
 	tcase_add_test(tc, a_damaged_block_is_named);
