@@ -69,7 +69,7 @@ _Static_assert(sizeof(struct piece_index) <= BLOCK_BYTES, "the index is one bloc
 #define TIMES_AVERAGE 8u
 
 /* Slots that are not for pieces. */
-#define OTHER_SLOTS_MIN 4u
+#define OTHER_SLOTS_MIN 2u
 #define OTHER_SLOTS_SHARE 16u
 
 /* A node so near to the end of its block that what it leads to may lie in the next: both
