@@ -13,7 +13,7 @@
  * back what its PAD did not.  So with credit in hand there always is room in the log, and
  * unread bytes from `tail` on are never overwritten.
  *
- * What is left is one word for all threads.  So that they do not pass it to and fro with
+ * What is left is one word for all threads.  So that they do not pass it back and forth with
  * every record, each has some credit in stock, takes from that and gives back to that.
  * Nothing is refused before all stocks were collected.
  *
