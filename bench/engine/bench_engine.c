@@ -4,15 +4,6 @@
  *
  * The program itself opens no store.  Each group of rows runs in a child, and when that
  * has ended, however it did, what it left in the directory is removed.
- *
- * Environment:
- *	BENCH_QUICK=1	the main rows of fs at 20 000 and 2 000 000 keys
- *	BENCH_ROWS	patterns of rows, such as fs/get,fs/list* (sizes do not count)
- *	BENCH_SIZES	numbers of keys: 20000,2000000
- *	BENCH_PEERS	patterns of peers: lmdb,sqlite
- *	BENCH_ROUNDS, BENCH_SLICE_MS	how often, and how long each time
- *	BENCH_DIR	where stores are made; TMPDIR or /tmp
- *	BENCH_JSON	the file to write; bench-engine.json
  */
 #include "config.h"
 
@@ -275,12 +266,31 @@ static void describe_machine(void)
 	    sysconf(_SC_NPROCESSORS_ONLN), load[0]);
 }
 
-int main(void)
+static const char help[] =
+    "usage: [VARIABLE=VALUE]... bench-engine\n"
+    "\n"
+    "Measures libholt beside LMDB, RocksDB and SQLite; docs/benchmarks.md says how.\n"
+    "\n"
+    "  BENCH_QUICK=1    the main rows of fs at 20 000 and 2 000 000 keys\n"
+    "  BENCH_ROWS       patterns of rows, such as fs/get,fs/list* (sizes do not count)\n"
+    "  BENCH_SIZES      numbers of keys: 20000,2000000\n"
+    "  BENCH_PEERS      patterns of peers: lmdb,sqlite\n"
+    "  BENCH_ROUNDS, BENCH_SLICE_MS  how often, and how long each time\n"
+    "  BENCH_DIR        where stores are made; TMPDIR or /tmp\n"
+    "  BENCH_JSON       the file to write; bench-engine.json\n";
+
+int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = stop};
 	struct bench_config config = {0};
 	bool is_well;
 
+	if (argc > 1) {
+		bool is_asked = strcmp(argv[1], "--help") == 0;
+
+		fputs(help, is_asked ? stdout : stderr);
+		return is_asked ? 0 : 2;
+	}
 	read_config(&config);
 	report_begin();
 	make_dir(&config);
