@@ -269,7 +269,7 @@ static bool obtain_credit(struct journal *journal, uint64_t bytes)
 	if (take_credit(stock, bytes))
 		return true;
 	if (take_credit(&journal->credit_left, bytes + stock_bytes(journal))) {
-		atomic_fetch_add(stock, stock_bytes(journal));
+		journal_return_credit(journal, stock_bytes(journal));
 		return true;
 	}
 	collect_stocks(journal);

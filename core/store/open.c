@@ -226,8 +226,8 @@ static int begin_writing(struct store *store, bool was_clean)
 	}
 	if (!err)
 		err = open_journal(store, start);
-	if (!err && !store->options.no_threads)
-		err = journal_start_writer(store->journal);
+	if (!err && !store->options.no_threads && journal_start_writer(store->journal))
+		log_warning("no thread to write the journal ahead: appends do it");
 	if (!err && !store->options.no_threads)
 		err = store_start_thread(store);
 	return err ? err : drop_start(store);
@@ -268,6 +268,8 @@ int store_open(struct device *device, const struct store_options *options, struc
 		if (options->is_read_only)
 			device_overlay_detach(device);
 		if (store) {
+			drop_stop(store);
+			store_stop_thread(store);
 			journal_close(store->journal, false);
 			store->device = NULL;
 			store_destroy(store);
