@@ -410,10 +410,11 @@ int store_check_need(struct store *store, const struct tree_need *need)
 /* TREE_NEED_ROOM, TREE_NEED_CUT. */
 static int split_frame(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
+	uint32_t slots = want->kind == TREE_NEED_CUT ? TREE_CUT_SLOTS : TREE_STEP_SLOTS;
 	struct tree_need need = {0};
 
 	for (unsigned tries = 1;; tries++) {
-		int err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
+		int err = store_collect_spares(store, spares, slots);
 
 		if (err)
 			return err;
@@ -435,6 +436,14 @@ static int split_frame(struct store *store, const struct tree_need *want, struct
 	}
 }
 
+/* What folding takes at most, if it is to be had.  Folding says what it cannot do without:
+ * next to nothing where the frame is empty. */
+static void bring_spares(struct store *store, struct tree_spares *spares)
+{
+	if (store_promise(store, TREE_STEP_FRAMES, false) == 0)
+		store_collect_spares(store, spares, TREE_STEP_SLOTS);
+}
+
 /* Somebody waits for the answer. */
 static int fold_empty(struct store *store, const struct tree_need *want, struct tree_spares *spares)
 {
@@ -442,12 +451,9 @@ static int fold_empty(struct store *store, const struct tree_need *want, struct 
 	struct tree_fold fold = {0};
 	int err = 0;
 
+	bring_spares(store, spares);
 	for (unsigned tries = 1; !err; tries++) {
-		err = store_promise(store, TREE_STEP_FRAMES, false);
-		if (!err)
-			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
-		if (err)
-			break;
+		spares->places = store_promise_left();
 		gate_enter_exclusive(store->gate);
 		err = tree_fold_empty(want->tree, want->key, want->key_bytes, &fold, spares, &need);
 		if (err == -EAGAIN)
@@ -507,12 +513,9 @@ static int shrink_once(struct store *store, struct tree *tree, const uint8_t *ke
 	struct tree_need need = {0};
 	int err = -EAGAIN;
 
+	bring_spares(store, spares);
 	for (unsigned tries = 0; err == -EAGAIN && tries < STEP_TRIES; tries++) {
-		err = store_promise(store, TREE_STEP_FRAMES, false);
-		if (!err)
-			err = store_collect_spares(store, spares, TREE_STEP_SLOTS);
-		if (err)
-			return err;
+		spares->places = store_promise_left();
 		gate_enter_exclusive(store->gate);
 		err = tree_shrink(tree, key, key_bytes, spares, &need);
 		if (err == -EAGAIN)

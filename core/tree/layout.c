@@ -236,6 +236,7 @@ struct layout {
 	uint32_t count;
 	uint32_t top_end, end; /* bytes of the image: so far copied of the top, and of all */
 	uint32_t node_count;
+	bool has_part;
 };
 
 static const struct node_inner *inner_at(const void *image, node_ref ref)
@@ -391,6 +392,7 @@ static node_ref append_new(struct layout *layout, node_ref ref)
 		crossing_init((void *)inner, part->lo, part->hi, part->crossing_id);
 	} else {
 		original = inner_at(layout->source, ref);
+		layout->has_part = true;
 		inner_init(inner, parted_type(layout), inner_prefix(original), parted_prefix_bytes(layout));
 		if (part->is_rest)
 			inner->terminal = original->terminal;
@@ -469,6 +471,8 @@ void image_lay_out(void *image, uint64_t frame_id, const void *source, uint32_t 
 	image_init_heap(image, frame_id);
 	layout.end = plan(&layout, is_root ? from_le16(image_header_const(source)->root) : part->node);
 	copy_all(&layout);
+	/* In a cluster it would have been copied whole, and the other part be named nowhere. */
+	ASSERT(!part || layout.has_part);
 	header->root = to_le16(FRAME_HEADER_BYTES / NODE_UNIT);
 	header->heap_end = to_le32(layout.end);
 	image_set_laid_out(image);

@@ -33,26 +33,26 @@ static node_ref root_of(const void *image)
 	return from_le16(image_header_const(image)->root);
 }
 
-/* In a packed copy of the parent, @scratch: the crossing goes, and what lies in the
- * frame comes in its place. */
-static void fold_into_parent(struct fold *fold, void *scratch)
+/* In the parent, or a packed copy of it: the crossing goes, and what lies in the frame, if
+ * anything, comes in its place. */
+static void fold_into_parent(struct fold *fold, void *parent)
 {
 	const void *image = tree_image(fold->tree, fold->pair.hop.slot);
 	struct image_path path;
 	struct node_crossing *crossing;
 	node_ref node;
 
-	image_find(scratch, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, &path);
+	image_find(parent, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, &path);
 	ASSERT(path.result == IMAGE_CROSSING);
-	crossing = (void *)node_at_mutable(scratch, path.leaf);
-	node = inner_remove(scratch, path.node, crossing->lo, crossing->hi, 0);
-	image_free(scratch, path.leaf);
+	crossing = (void *)node_at_mutable(parent, path.leaf);
+	node = inner_remove(parent, path.node, crossing->lo, crossing->hi, 0);
+	image_free(parent, path.leaf);
 	if (path.parent)
-		inner_set(scratch, path.parent, path.parent_byte, path.parent_byte, node);
+		inner_set(parent, path.parent, path.parent_byte, path.parent_byte, node);
 	else
-		image_header(scratch)->root = to_le16(node);
-	image_adopt(scratch, node, path.parent, path.parent_byte, image, root_of(image));
-	image_tidy(scratch, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, 0);
+		image_header(parent)->root = to_le16(node);
+	image_adopt(parent, node, path.parent, path.parent_byte, image, root_of(image));
+	image_tidy(parent, fold->pair.key, fold->pair.key_bytes, fold->pair.parent.depth, 0);
 }
 
 static void drop_pinned(struct tree *tree, uint64_t frame_id)
@@ -63,6 +63,31 @@ static void drop_pinned(struct tree *tree, uint64_t frame_id)
 	tree_drop_frame(tree, frame_id, slot);
 }
 
+/* An empty frame goes also where next to nothing is left to work with: it is what gives
+ * room back to a full store. */
+static int drop_empty(struct fold *fold, struct tree_spares *spares, struct tree_need *need)
+{
+	struct tree *tree = fold->tree;
+	uint32_t copies = tree_needs_copy(tree, fold->pair.parent.slot);
+	uint32_t places = tree_needs_place(tree, fold->pair.parent.slot);
+	uint32_t slot, parent_slot;
+
+	if (spares->places < places)
+		return tree_need_places(need, places, false);
+	if (spares->count < copies)
+		return tree_need_slots(need, copies);
+	tree_shape_begin(tree);
+	tree_latch_two(tree, fold->pair.hop.frame_id, fold->pair.parent.frame_id, &slot, &parent_slot);
+	parent_slot = tree_make_writable(tree, fold->pair.parent.frame_id, parent_slot, spares);
+	fold_into_parent(fold, tree_image(tree, parent_slot));
+	tree_count_empty(tree, false,
+	    tree_is_empty_frame(tree, fold->pair.parent.frame_id, tree_image(tree, parent_slot)));
+	pool_unlatch_exclusive(tree->pool, parent_slot);
+	tree_drop_frame(tree, fold->pair.hop.frame_id, slot);
+	tree_shape_end(tree);
+	return 0;
+}
+
 static int try_parent(struct fold *fold, struct tree_spares *spares)
 {
 	struct tree *tree = fold->tree;
@@ -71,7 +96,7 @@ static int try_parent(struct fold *fold, struct tree_spares *spares)
 	uint32_t new_slot, slot;
 	int err;
 
-	if (!image_is_empty(image) && image_live_bytes(image) + image_live_bytes(parent) > fold->most)
+	if (image_live_bytes(image) + image_live_bytes(parent) > fold->most)
 		return -ENOENT;
 	new_slot = spares->slots[spares->count - 1];
 	err = image_compact(tree_image(tree, new_slot), parent);
@@ -223,9 +248,17 @@ static int fold_last(struct fold *fold, struct tree_spares *spares, struct tree_
 
 	if (!tree_pair_has_parent(&fold->pair))
 		return -ENOENT;
-	err = try_parent(fold, spares);
-	if (err == -ENOENT)
-		err = try_neighbour(fold, spares, need);
+	if (image_is_empty(tree_image(fold->tree, fold->pair.hop.slot))) {
+		err = drop_empty(fold, spares, need);
+	} else if (spares->places < TREE_STEP_FRAMES) {
+		return tree_need_places(need, TREE_STEP_FRAMES, false);
+	} else if (spares->count < TREE_STEP_SLOTS) {
+		return tree_need_slots(need, TREE_STEP_SLOTS);
+	} else {
+		err = try_parent(fold, spares);
+		if (err == -ENOENT)
+			err = try_neighbour(fold, spares, need);
+	}
 	if (!err)
 		atomic_fetch_add_explicit(&fold->tree->counters.merges, 1, memory_order_relaxed);
 	return err;
@@ -241,8 +274,6 @@ int tree_shrink(struct tree *tree, const uint8_t *key, uint32_t key_bytes,
 	};
 	int err;
 
-	if (spares->count < TREE_STEP_SLOTS)
-		return tree_need_slots(need, TREE_STEP_SLOTS);
 	err = tree_pair_find(tree, &fold.pair, TREE_LAST_FRAME, need);
 	if (!err && image_live_bytes(tree_image(tree, fold.pair.hop.slot)) > THIN_MOST)
 		err = -ENOENT;

@@ -26,6 +26,7 @@
 
 /* What is copied; larger subtrees are cut off before. */
 #define CUTTING_MOST (64u * 1024)
+#define CUTTING_ROOT_MOST 128u /* the node above the top */
 
 /* The cutting's image, then a work list for freeing the original. */
 #define CUTTING_BYTES (FRAME_BYTES + FRAME_BYTES / NODE_UNIT * sizeof(node_ref))
@@ -71,21 +72,40 @@ static node_ref *scratch_refs(const struct tree_move *move)
 	return (void *)((char *)move->cutting + FRAME_BYTES);
 }
 
+/*
+ * More below the top is cut off, if only so that the rest fits the destination's frame: the
+ * value at the top may be long, and so may the names.  A crossing alone is not.
+ */
+static uint32_t most_below(const struct tree_move *move, const void *image, node_ref top)
+{
+	const struct node *node = node_at(image, top), *terminal = NULL;
+	uint32_t room = image_put_room(move->dst_bytes, 0) + move->dst_bytes + CUTTING_ROOT_MOST;
+
+	if (node_is_inner(node))
+		terminal = node_at(image, from_le16(((const struct node_inner *)node)->terminal));
+	room += node_bytes(node) + (terminal ? node_bytes(terminal) : 0);
+	room = min_of(room, TREE_ROOM_MAX - (uint32_t)sizeof(struct node_crossing));
+	return min_of(TREE_ROOM_MAX - room, CUTTING_MOST);
+}
+
 /* Copies the subtree under entry 0 of an image of its own. */
 static int make_cutting(struct tree *tree, struct tree_move *move, const void *image,
     const struct image_subtree *subtree, struct tree_need *need)
 {
 	bool is_damaged = false;
+	uint32_t most;
 	node_ref top;
 
 	move->cutting = aligned_alloc(BLOCK_BYTES, round_up(CUTTING_BYTES, BLOCK_BYTES));
 	if (!move->cutting)
 		return -ENOMEM;
-	if (image_bytes_below(image, subtree->top, CUTTING_MOST, scratch_refs(move)) > CUTTING_MOST) {
+	most = most_below(move, image, subtree->top);
+	if (image_bytes_below(image, subtree->top, most, scratch_refs(move)) > most) {
 		*need = (struct tree_need){
 		    .kind = TREE_NEED_CUT,
 		    .tree = tree,
 		    .frame_id = move->src_frame,
+		    .room_bytes = most,
 		    .key = move->src,
 		    .key_bytes = move->src_bytes,
 		};

@@ -326,15 +326,15 @@ static int relieve(struct split *split, uint32_t room_bytes, struct tree_spares 
 }
 
 /* -ENOENT: the frame is not on the way any more. */
-static int begin(struct split *split, const struct tree_need *want, const struct tree_spares *spares,
-    struct tree_need *need)
+static int begin(struct split *split, const struct tree_need *want, uint32_t slots,
+    const struct tree_spares *spares, struct tree_need *need)
 {
 	int err;
 
 	*split = (struct split){.tree = want->tree, .pair = {.key = want->key, .key_bytes = want->key_bytes}};
 	split->pair.hop.slot = split->pair.parent.slot = POOL_NO_SLOT;
-	if (spares->count < TREE_STEP_SLOTS)
-		return tree_need_slots(need, TREE_STEP_SLOTS);
+	if (spares->count < slots)
+		return tree_need_slots(need, slots);
 	err = tree_pair_find(split->tree, &split->pair, want->frame_id, need);
 	if (!err)
 		split->image = tree_image(split->tree, split->pair.hop.slot);
@@ -352,7 +352,7 @@ int tree_make_room(const struct tree_need *want, struct tree_spares *spares,
     struct tree_need *need)
 {
 	struct split split;
-	int err = begin(&split, want, spares, need);
+	int err = begin(&split, want, TREE_STEP_SLOTS, spares, need);
 
 	if (!err)
 		err = relieve(&split, want->room_bytes, spares, need);
@@ -361,16 +361,28 @@ int tree_make_room(const struct tree_need *want, struct tree_spares *spares,
 
 /* ---- cutting off a subtree ------------------------------------------------------------ */
 
-/* All entries of the node at its top are the run. */
-static int cut_off(struct split *split, node_ref top, struct tree_spares *spares, struct tree_need *need)
+static uint32_t bytes_below(const struct split *split, node_ref top)
+{
+	const struct node_inner *inner = inner_of(split->image, top);
+
+	return (split->sizes[top] & ~SUBTREE_HAS_CROSSING) - node_bytes((const void *)inner) -
+	       terminal_bytes(split->image, inner);
+}
+
+/* All entries of the node at its top are the run.  The parent is not touched, and what is
+ * moved may have to be so that space comes back: nothing is asked for but what it takes. */
+static int cut_off(struct split *split, node_ref top, uint32_t most, struct tree_spares *spares,
+    struct tree_need *need)
 {
 	struct cut cut = {.kind = CUT_INSIDE, .node = top, .lo = 0, .hi = 255};
+	uint32_t places = 1 + tree_needs_place(split->tree, split->pair.hop.slot);
 	int err;
 
-	if (spares->places < TREE_STEP_FRAMES)
-		return tree_need_places(need, TREE_STEP_FRAMES, true);
+	if (spares->places < places)
+		return tree_need_places(need, places, false);
 	err = measure(split);
-	if (!err)
+	/* Somebody may have deleted what it was about. */
+	if (!err && bytes_below(split, top) > most)
 		carry_out_cut(split, &cut, spares);
 	return err;
 }
@@ -380,11 +392,11 @@ int tree_cut_off(const struct tree_need *want, struct tree_spares *spares,
 {
 	struct image_subtree subtree;
 	struct split split;
-	int err = begin(&split, want, spares, need);
+	int err = begin(&split, want, TREE_CUT_SLOTS, spares, need);
 
 	if (!err &&
 	    image_find_subtree(split.image, want->key, want->key_bytes, &split.pair.hop.path, &subtree) &&
 	    node_is_inner(node_at(split.image, subtree.top)))
-		err = cut_off(&split, subtree.top, spares, need);
+		err = cut_off(&split, subtree.top, want->room_bytes, spares, need);
 	return end(&split, err);
 }

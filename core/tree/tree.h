@@ -107,7 +107,7 @@ struct tree_need {
 	uint32_t places;	 /* PLACES: frames about to get dirty in this epoch */
 	bool is_growth;		 /* PLACES: one of them is new */
 	struct tree *tree;	 /* ROOM, CUT, FOLD: the frame's */
-	uint32_t room_bytes;	 /* ROOM */
+	uint32_t room_bytes;	 /* ROOM.  CUT: if more lies below the node at the top */
 	const uint8_t *key;	 /* ROOM: a key whose search passes the frame.  CUT: the prefix
 				  * below which all in the frame is cut off.  FOLD: the prefix
 				  * below which a frame without keys lies */
@@ -407,6 +407,7 @@ uint32_t tree_run(struct tree *tree, struct tree_edit *edits, uint32_t count, ui
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
 #define TREE_STEP_SLOTS 4
+#define TREE_CUT_SLOTS 2 /* of tree_cut_off() */
 #define TREE_STEP_FRAMES 3 /* that it may dirty */
 
 /* Does what TREE_NEED_ROOM wants: packs the frame, or moves part of it to a new one.  0 also

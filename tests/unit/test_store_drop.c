@@ -478,6 +478,69 @@ START_TEST(writer_without_space_waits_for_the_eraser)
 }
 END_TEST
 
+/* A volume (_i == 0) or memory full of directories of @keys keys of 1000 bytes.  Returns how
+ * many of them are whole. */
+static unsigned fill_with_directories(int is_memory, unsigned keys)
+{
+	static const char value[1000];
+	unsigned directory = 0, i = 0;
+	char path[64];
+
+	if (is_memory) {
+		options.cache_bytes = 16 << 20;
+		options.no_threads = true;
+		ck_ok(store_open_memory(&options, &store));
+		ck_ok(store_batch_create(store, &batch));
+	} else {
+		make_store(48ull << 20, false);
+	}
+	for (;; directory++) {
+		sprintf(path, "/%05u/", directory);
+		for (i = 0; i < keys; i++)
+			if (put(path, i, value, sizeof(value)) == -ENOSPC)
+				return directory;
+	}
+}
+
+/* Each drop of a large directory makes a frame, and each erased one has to be folded. */
+START_TEST(full_stores_come_back_by_drops_alone)
+{
+	unsigned directories = fill_with_directories(_i, 100);
+	char path[64];
+
+	ck_assert_uint_gt(directories, 50);
+	for (unsigned i = 0; i < directories; i++) {
+		sprintf(path, "/%05u/", i);
+		ck_ok(drop(path));
+	}
+	wait_erased();
+	ck_assert_uint_le(count().tree_frames, 4);
+	fill("/next/", 10000);
+	close_store();
+	if (!_i)
+		device_close(device);
+}
+END_TEST
+
+START_TEST(large_directories_can_be_renamed_in_full_stores)
+{
+	unsigned directories = fill_with_directories(_i, 300);
+	char from[64], to[64];
+
+	for (unsigned i = 0; i < directories; i++) {
+		sprintf(from, "/%05u/", i);
+		sprintf(to, "/to-%05u/", i);
+		store_batch_reset(batch);
+		store_batch_move_prefix(batch, from, (uint32_t)strlen(from), to, (uint32_t)strlen(to));
+		ck_ok(store_commit(store, batch, NULL));
+		ck_assert_uint_eq(keys_below(to), 300);
+	}
+	close_store();
+	if (!_i)
+		device_close(device);
+}
+END_TEST
+
 /* ---- threads ---------------------------------------------------------------------------- */
 
 #define ROUNDS 30
@@ -555,6 +618,8 @@ int main(void)
 	tcase_add_test(tcase, release_sees_each_leaf_once_and_gives_its_blocks_back);
 	tcase_add_test(tcase, writer_without_space_erases_what_was_dropped);
 	tcase_add_test(tcase, writer_without_space_waits_for_the_eraser);
+	tcase_add_loop_test(tcase, full_stores_come_back_by_drops_alone, 0, 2);
+	tcase_add_loop_test(tcase, large_directories_can_be_renamed_in_full_stores, 0, 2);
 	tcase_add_test(tcase, drops_of_several_threads_do_not_meet);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "device/device_test.h"
@@ -218,8 +219,65 @@ START_TEST(store_cuts_a_large_subtree_off_before_it_moves)
 }
 END_TEST
 
+/* A long value at the prefix, some keys below it, and a name so long that all together does
+ * not fit the room that a frame can be made to have. */
+START_TEST(store_cuts_off_what_a_long_name_leaves_no_room_for)
+{
+	static uint8_t value[STORE_VALUE_MAX];
+	static char name[40001];
+	char key[64];
+
+	open_store(&large);
+	memset(name, 'L', sizeof(name) - 1);
+	ck_ok(store_put(store, "dir", 3, value, sizeof(value), NULL, NULL));
+	for (unsigned i = 0; i < 20; i++)
+		ck_ok(store_put(store, key, (uint32_t)sprintf(key, "other%u", i), value, 10000, NULL, NULL));
+	for (unsigned i = 0; i < 540; i++)
+		ck_ok(store_put(store, key, (uint32_t)sprintf(key, "dir/%04u", i), value, 100, NULL, NULL));
+	move("dir", name);
+	move(name, "dir");
+}
+END_TEST
+
+/* Between finding that it is large and cutting it off others may delete what is in it. */
+START_TEST(store_cuts_nothing_off_that_has_become_small)
+{
+	static uint8_t value[40000];
+	struct tree_spares *spares = calloc(1, sizeof(*spares));
+	struct store_counters before, after;
+	struct tree_need want;
+	char key[64];
+
+	open_store(&large);
+	ck_ok(store_put(store, "die", 3, value, 1, NULL, NULL));
+	for (unsigned i = 0; i < 4; i++)
+		ck_ok(store_put(store, key, (uint32_t)sprintf(key, "dir/%u", i), value, i < 2 ? 40000 : 10, NULL, NULL));
+	want = (struct tree_need){
+	    .kind = TREE_NEED_CUT,
+	    .tree = &store->tree,
+	    .frame_id = store->tree.root_id,
+	    .room_bytes = 65536,
+	    .key = (const uint8_t *)"dir",
+	    .key_bytes = 3,
+	};
+	ck_ok(store_delete(store, "dir/0", 5, NULL, NULL));
+	ck_ok(store_delete(store, "dir/1", 5, NULL, NULL));
+	store_counters(store, &before);
+	store_promise_begin(false);
+	ck_ok(store_provide(store, &want, spares));
+	store_promise_end(store);
+	store_return_spares(store, spares);
+	free(spares);
+	store_counters(store, &after);
+	ck_assert_uint_eq(after.splits, before.splits);
+	ck_assert_uint_eq(after.tree_frames, before.tree_frames);
+}
+END_TEST
+
 void add_frame_tests(TCase *tcase)
 {
+	tcase_add_test(tcase, store_cuts_off_what_a_long_name_leaves_no_room_for);
+	tcase_add_test(tcase, store_cuts_nothing_off_that_has_become_small);
 	tcase_add_test(tcase, store_cuts_a_large_subtree_off_before_it_moves);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
 	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
