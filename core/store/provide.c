@@ -177,6 +177,7 @@ static int lease_or_wait(struct store *store, uint32_t *ret_slot)
 	if (err != -ENOBUFS)
 		return err;
 	token = pool_wait_token(store->pool);
+	atomic_store(&store->is_short_of_slots, true);
 	store_want_checkpoint(store);
 	err = pool_lease(store->pool, ret_slot);
 	if (err != -ENOBUFS)

@@ -18,7 +18,8 @@
 
 #include "base/cleanup.h"
 
-/* Dirty images of which only views know are spilled when they are more of the slots. */
+/* Dirty images of which only views know are spilled when they are more of the slots, or
+ * when somebody waits for a slot: a batch may need every single one. */
 #define DIRTY_SHARE 8u
 
 static int write_image(struct store *store, uint64_t frame_id, uint32_t slot, struct manifest_place *ret)
@@ -111,7 +112,8 @@ void views_spill(struct store *store)
 	if (!atomic_load(&store->tree.newest_view))
 		return;
 	ids = list_dirty(store, &count);
-	if (count <= pool_slot_count(store->pool) / DIRTY_SHARE)
+	if (!atomic_exchange(&store->is_short_of_slots, false) &&
+	    count <= pool_slot_count(store->pool) / DIRTY_SHARE)
 		return;
 	for (uint32_t i = 0; i < count; i++) {
 		while (spill(store, ids[i]) && views_end_oldest(store))

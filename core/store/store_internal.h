@@ -93,6 +93,7 @@ struct store {
 	_Atomic uint64_t tree_frames; /* of the tree, in the pool or not */
 	_Atomic uint64_t empty_frames; /* of both trees: see struct tree */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
+	_Atomic bool is_short_of_slots; /* somebody got none since views_spill() */
 	_Atomic uint32_t frozen_count; /* of them, those that a checkpoint under way writes */
 	_Atomic lsn_t cut_lsn; /* of the newest checkpoint begun */
 	_Atomic uint64_t pending_bytes; /* of blocks freed since the last checkpoint */

@@ -344,12 +344,54 @@ START_TEST(views_of_a_full_memory_end_and_say_so)
 }
 END_TEST
 
+static void put_number(struct run *run, unsigned number, uint8_t byte)
+{
+	char key[8];
+
+	memset(run->value, byte, 1000);
+	ck_ok(store_put(run->store, key, (uint32_t)sprintf(key, "%05u", number), run->value, 1000, NULL, NULL));
+}
+
+/* A view keeps an image that the disk does not have, and every frame that the batch
+ * changes is to be copied: half of the pool for these, half for the copies. */
+START_TEST(a_batch_may_need_all_slots_while_a_view_keeps_images)
+{
+	struct store_view *first, *second;
+	struct run run;
+	char key[8];
+
+	start(&run, 768ull << 20, 8 << 20, false, 1);
+	for (unsigned i = 0; i < 5000; i++)
+		put_number(&run, i, 0);
+	ck_ok(store_checkpoint(run.store));
+	put_number(&run, 0, 1);
+	ck_ok(store_view_open(run.store, &first));
+	put_number(&run, 0, 2);
+	ck_ok(store_checkpoint(run.store));
+	ck_ok(store_view_open(run.store, &second));
+	memset(run.value, 3, 1000);
+	for (unsigned i = 0; i < 8; i++)
+		store_batch_put(run.batch, key, (uint32_t)sprintf(key, "%05u", 600 * i), run.value, 1000);
+	ck_ok(store_commit(run.store, run.batch, NULL));
+	store_view_close(first);
+	store_view_close(second);
+	store_batch_destroy(run.batch);
+	ck_ok(store_close(run.store));
+	device_close(run.device);
+	script_fini(&run.script);
+	model_fini(&run.model);
+	free(run.key);
+	free(run.value);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("store views");
 	TCase *tcase = tcase_create("views");
 
 	tcase_set_timeout(tcase, getenv("TEST_OPS") ? 0 : 300);
+	tcase_add_test(tcase, a_batch_may_need_all_slots_while_a_view_keeps_images);
 	tcase_add_test(tcase, views_equal_their_models_in_a_pool_smaller_than_the_tree);
 	tcase_add_test(tcase, views_equal_their_models_beside_a_checkpoint_thread);
 	tcase_add_test(tcase, views_equal_their_models_in_a_large_pool);
