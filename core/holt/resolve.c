@@ -464,6 +464,30 @@ static int commit(struct attempt *attempt, enum journal_level level)
 	return err;
 }
 
+/*
+ * Do all guards so far hold?  Asked by a commit that can not succeed: nothing is both there
+ * and not.  What has been deleted so far is in it, because guards on prefixes leave that
+ * out.
+ */
+static int ask_guards(struct attempt *attempt, struct piece any_key)
+{
+	const uint8_t *key = piece_bytes(attempt->batch, any_key);
+	int err;
+
+	if (!attempt->guard_count)
+		return 0;
+	for (uint32_t i = 0; i < attempt->key_count; i++) {
+		const struct key_state *state = &attempt->keys[i];
+
+		if (state->is_written && !state->is_there)
+			store_batch_delete(attempt->store_batch, state->key, state->key_bytes);
+	}
+	store_batch_require_absent(attempt->store_batch, key, any_key.bytes);
+	store_batch_require_present(attempt->store_batch, key, any_key.bytes);
+	err = commit(attempt, JOURNAL_LOSSY);
+	return is_answer(err) && store_batch_failed_guard(attempt->store_batch) >= attempt->guard_count ? 0 : err;
+}
+
 static int run(struct attempt *attempt, enum journal_level level)
 {
 	struct holt_batch *batch = attempt->batch;
@@ -476,11 +500,10 @@ static int run(struct attempt *attempt, enum journal_level level)
 
 		if (!answer)
 			continue;
-		if (answer == -EINVAL)
-			batch->failed = i;
-		if (!is_answer(answer))
+		if (!is_answer(answer) && answer != -EINVAL)
 			return answer;
-		err = attempt->guard_count ? commit(attempt, JOURNAL_LOSSY) : 0;
+		/* An operation before this one may fail too. */
+		err = ask_guards(attempt, batch->operations[i].key);
 		if (err)
 			return err;
 		batch->failed = i;

@@ -81,7 +81,11 @@ static void change(const struct log *log, struct fuzz_input *input, uint8_t kind
 		return;
 	lsn = log->records[which % log->count];
 	record = record_at(log, lsn);
-	body_bytes = from_le32(record->bytes) - RECORD_HEADER_BYTES;
+	/* Its length may have been changed before. */
+	body_bytes = from_le32(record->bytes);
+	if (body_bytes < RECORD_HEADER_BYTES || body_bytes > log->end - lsn)
+		body_bytes = RECORD_HEADER_BYTES;
+	body_bytes -= RECORD_HEADER_BYTES;
 	fuzz_disk_touch(&disk, record, RECORD_HEADER_BYTES + body_bytes);
 	if (kind & 4) {
 		((uint8_t *)record)[at % (RECORD_HEADER_BYTES + body_bytes)] = value;

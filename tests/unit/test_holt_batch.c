@@ -76,6 +76,34 @@ START_TEST(batch_failing_at_an_operation_changes_nothing)
 }
 END_TEST
 
+/* What is not allowed behind it does not hide that an operation before it fails. */
+START_TEST(batch_says_which_operation_fails_first_whatever_the_reason)
+{
+	ck_ok(put("a", "old"));
+	holt_batch_delete(batch, S("a"));
+	holt_batch_require_prefix_empty(batch, S("a"));
+	holt_batch_put(batch, S("a"), S("new"));
+	expect(-EINVAL, 2);
+	holt_batch_require_absent(batch, S("a"));
+	holt_batch_delete(batch, S("a"));
+	holt_batch_require_prefix_empty(batch, S("a"));
+	holt_batch_put(batch, S("a"), S("new"));
+	expect(-EEXIST, 0);
+	holt_batch_delete(batch, S("a"));
+	holt_batch_require_prefix_empty(batch, S("a"));
+	holt_batch_put(batch, S("b"), S("1"));
+	holt_batch_put_if_absent(batch, S("b"), S("2"));
+	expect(-EEXIST, 3);
+	ck_ok(put("a2", "old"));
+	holt_batch_delete(batch, S("a"));
+	holt_batch_require_prefix_empty(batch, S("a"));
+	holt_batch_put(batch, S("b"), S("1"));
+	holt_batch_put_if_absent(batch, S("b"), S("2"));
+	expect(-ENOTEMPTY, 1);
+	ck_assert_str_eq(list_all(), "a=old a2=old");
+}
+END_TEST
+
 START_TEST(batch_may_be_committed_again)
 {
 	holt_batch_put_if_absent(batch, S("a"), S("1"));
@@ -261,6 +289,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, batch_operations_see_those_before_them);
 	tcase_add_test(tcase, batch_failing_at_an_operation_changes_nothing);
+	tcase_add_test(tcase, batch_says_which_operation_fails_first_whatever_the_reason);
 	tcase_add_test(tcase, batch_may_be_committed_again);
 	tcase_add_test(tcase, batch_remembers_what_could_not_be_added);
 	tcase_add_test(tcase, batch_longer_than_a_record_is_refused);
