@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -103,10 +104,14 @@ static void write_figure(FILE *file, const struct bench_figure *figure, bool is_
 int report_write(const char *path)
 {
 	char temporary[4096];
+	struct stat now;
+	bool is_replaced;
 	FILE *file;
 	int err = 0;
 
-	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	/* A device stays one: /dev/null is not to become a file. */
+	is_replaced = stat(path, &now) != 0 || S_ISREG(now.st_mode);
+	snprintf(temporary, sizeof(temporary), is_replaced ? "%s.new" : "%s", path);
 	file = fopen(temporary, "w");
 	if (!file)
 		return -errno;
@@ -118,9 +123,9 @@ int report_write(const char *path)
 		err = -EIO;
 	if (fclose(file) != 0 && !err)
 		err = -errno;
-	if (!err && rename(temporary, path) != 0)
+	if (!err && is_replaced && rename(temporary, path) != 0)
 		err = -errno;
-	if (err)
+	if (err && is_replaced)
 		unlink(temporary);
 	return err;
 }
