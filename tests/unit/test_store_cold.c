@@ -409,6 +409,37 @@ START_TEST(a_place_that_becomes_anothers_while_it_is_read_is_no_damage)
 }
 END_TEST
 
+/* As above, and what comes to the place is the image of another frame. */
+static void move_frame_and_put_another(void)
+{
+	static uint8_t other[FRAME_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+	struct manifest_place place, others;
+
+	manifest_get(store->space, disturbed_frame, &place);
+	manifest_get(store->space, disturbed_frame == 5 ? 6 : 5, &others);
+	ck_assert_uint_gt(others.disk_frame, 0);
+	ck_ok(device_read(disk, other, sizeof(other), others.disk_frame * FRAME_BYTES));
+	change_frame(true);
+	ck_ok(device_write(disk, other, sizeof(other), place.disk_frame * FRAME_BYTES));
+}
+
+/* The header is read first: nothing of the frame is in memory. */
+START_TEST(a_header_that_is_another_frames_is_not_searched_with)
+{
+	struct tree_need need;
+
+	for (unsigned i = 0; i < 20; i++) {
+		reopen(&small);
+		get_at_random(3); /* the frames above, whole */
+		begin_search(disturbed_key, &need);
+		disturbed_frame = need.frame_id;
+		support_interrupt = move_frame_and_put_another;
+		ck_assert_int_eq(search_on(disturbed_key, &need), -ESTALE);
+		ck_assert(!support_interrupt);
+	}
+}
+END_TEST
+
 START_TEST(an_answer_counts_only_while_the_tree_keeps_its_shape)
 {
 	char key[64];
@@ -463,6 +494,7 @@ int main(void)
 	tcase_add_test(tc, a_damaged_block_is_named);
 	tcase_add_test(tc, a_frame_that_has_come_to_memory_is_searched_there);
 	tcase_add_test(tc, a_place_that_becomes_anothers_while_it_is_read_is_no_damage);
+	tcase_add_test(tc, a_header_that_is_another_frames_is_not_searched_with);
 	tcase_add_test(tc, an_answer_counts_only_while_the_tree_keeps_its_shape);
 	tcase_add_test(tc, cold_gets_of_several_threads_agree);
 	suite_add_tcase(suite, tc);
