@@ -8,6 +8,8 @@
  */
 #include "config.h"
 
+#include "tests/unit/test_store_drop.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -17,23 +19,21 @@
 
 #include "base/bytes.h"
 #include "device/device_test.h"
-#include "store/store.h"
-#include "tests/support/support.h"
 
 #define VOLUME_BYTES (256ull << 20)
 
-static struct device *device;
-static struct store *store;
-static struct store_batch *batch;
-static struct store_options options;
+struct device *device;
+struct store *store;
+struct store_batch *batch;
+struct store_options options;
 
-static void open_store(void)
+void open_store(void)
 {
 	ck_ok(store_open(device, &options, &store));
 	ck_ok(store_batch_create(store, &batch));
 }
 
-static void make_store(uint64_t volume_bytes, bool has_threads)
+void make_store(uint64_t volume_bytes, bool has_threads)
 {
 	struct store_format_options format = {.label = "drop", .uuid = {9}, .journal_bytes = 8 << 20};
 
@@ -46,7 +46,7 @@ static void make_store(uint64_t volume_bytes, bool has_threads)
 	open_store();
 }
 
-static void close_store(void)
+void close_store(void)
 {
 	store_batch_destroy(batch);
 	ck_ok(store_close(store));
@@ -59,7 +59,7 @@ static void die(void)
 	store_abandon(store);
 }
 
-static struct store_counters count(void)
+struct store_counters count(void)
 {
 	struct store_counters counters;
 
@@ -67,7 +67,7 @@ static struct store_counters count(void)
 	return counters;
 }
 
-static int put(const char *directory, unsigned number, const void *value, uint32_t value_bytes)
+int put(const char *directory, unsigned number, const void *value, uint32_t value_bytes)
 {
 	char key[64];
 
@@ -76,7 +76,7 @@ static int put(const char *directory, unsigned number, const void *value, uint32
 	return store_commit(store, batch, NULL);
 }
 
-static void fill(const char *directory, unsigned keys)
+void fill(const char *directory, unsigned keys)
 {
 	char value[100] = {0};
 
@@ -84,14 +84,14 @@ static void fill(const char *directory, unsigned keys)
 		ck_ok(put(directory, i, value, sizeof(value)));
 }
 
-static int drop(const char *prefix)
+int drop(const char *prefix)
 {
 	store_batch_reset(batch);
 	store_batch_drop_prefix(batch, prefix, (uint32_t)strlen(prefix));
 	return store_commit(store, batch, NULL);
 }
 
-static unsigned keys_below(const char *prefix)
+unsigned keys_below(const char *prefix)
 {
 	struct store_range range = {.prefix = prefix, .prefix_bytes = (uint32_t)strlen(prefix)};
 	struct store_cursor *cursor;
@@ -106,7 +106,7 @@ static unsigned keys_below(const char *prefix)
 }
 
 /* Until all is erased: by commits of our own, or by the store's thread. */
-static void wait_erased(void)
+void wait_erased(void)
 {
 	while (count().dropping) {
 		if (options.no_threads) {
@@ -443,104 +443,6 @@ START_TEST(release_sees_each_leaf_once_and_gives_its_blocks_back)
 }
 END_TEST
 
-/* ---- full ------------------------------------------------------------------------------- */
-
-static void show_full(bool has_threads)
-{
-	char value[4000] = {0};
-	unsigned keys = 0, more = 0;
-
-	make_store(64ull << 20, has_threads);
-	while (put("/gone/", keys, value, sizeof(value)) == 0)
-		keys++;
-	ck_assert_uint_gt(keys, 1000);
-	ck_ok(drop("/gone/"));
-	while (more < keys && put("/next/", more, value, sizeof(value)) == 0)
-		more++;
-	ck_assert_uint_gt(more, keys / 10 * 8);
-	ck_assert_uint_eq(keys_below("/next/"), more);
-	close_store();
-	open_store();
-	ck_assert_uint_eq(keys_below("/"), more);
-	close_store();
-	device_close(device);
-}
-
-START_TEST(writer_without_space_erases_what_was_dropped)
-{
-	show_full(false);
-}
-END_TEST
-
-START_TEST(writer_without_space_waits_for_the_eraser)
-{
-	show_full(true);
-}
-END_TEST
-
-/* A volume (_i == 0) or memory full of directories of @keys keys of 1000 bytes.  Returns how
- * many of them are whole. */
-static unsigned fill_with_directories(int is_memory, unsigned keys)
-{
-	static const char value[1000];
-	unsigned directory = 0, i = 0;
-	char path[64];
-
-	if (is_memory) {
-		options.cache_bytes = 16 << 20;
-		options.no_threads = true;
-		ck_ok(store_open_memory(&options, &store));
-		ck_ok(store_batch_create(store, &batch));
-	} else {
-		make_store(48ull << 20, false);
-	}
-	for (;; directory++) {
-		sprintf(path, "/%05u/", directory);
-		for (i = 0; i < keys; i++)
-			if (put(path, i, value, sizeof(value)) == -ENOSPC)
-				return directory;
-	}
-}
-
-/* Each drop of a large directory makes a frame, and each erased one has to be folded. */
-START_TEST(full_stores_come_back_by_drops_alone)
-{
-	unsigned directories = fill_with_directories(_i, 100);
-	char path[64];
-
-	ck_assert_uint_gt(directories, 50);
-	for (unsigned i = 0; i < directories; i++) {
-		sprintf(path, "/%05u/", i);
-		ck_ok(drop(path));
-	}
-	wait_erased();
-	ck_assert_uint_le(count().tree_frames, 4);
-	fill("/next/", 10000);
-	close_store();
-	if (!_i)
-		device_close(device);
-}
-END_TEST
-
-START_TEST(large_directories_can_be_renamed_in_full_stores)
-{
-	unsigned directories = fill_with_directories(_i, 300);
-	char from[64], to[64];
-
-	for (unsigned i = 0; i < directories; i++) {
-		sprintf(from, "/%05u/", i);
-		sprintf(to, "/to-%05u/", i);
-		store_batch_reset(batch);
-		store_batch_move_prefix(batch, from, (uint32_t)strlen(from), to, (uint32_t)strlen(to));
-		ck_ok(store_commit(store, batch, NULL));
-		ck_assert_uint_eq(keys_below(to), 300);
-	}
-	close_store();
-	if (!_i)
-		device_close(device);
-}
-END_TEST
-
 /* ---- threads ---------------------------------------------------------------------------- */
 
 #define ROUNDS 30
@@ -616,10 +518,7 @@ int main(void)
 	tcase_add_test(tcase, the_longest_keys_are_dropped_by_a_short_prefix);
 	tcase_add_test(tcase, large_leaves_are_erased_in_a_small_pool);
 	tcase_add_test(tcase, release_sees_each_leaf_once_and_gives_its_blocks_back);
-	tcase_add_test(tcase, writer_without_space_erases_what_was_dropped);
-	tcase_add_test(tcase, writer_without_space_waits_for_the_eraser);
-	tcase_add_loop_test(tcase, full_stores_come_back_by_drops_alone, 0, 2);
-	tcase_add_loop_test(tcase, large_directories_can_be_renamed_in_full_stores, 0, 2);
+	add_full_tests(tcase);
 	tcase_add_test(tcase, drops_of_several_threads_do_not_meet);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
