@@ -1,9 +1,5 @@
 /*
- * What the tree lacks and the store gets: frames from disk, spare slots, room.
- *
- * Loading.  The loader publishes the slot, exclusively latched, before it reads: from
- * then on nobody else loads or changes the frame, so the place the manifest names
- * stays right until the image is there.  Others who want the frame wait on its latch.
+ * What the tree lacks and the store gets: spare slots, room, and frames (load.c).
  *
  * Spares.  Slots are collected by one thread at a time; others wait without holding
  * any, so that threads never sit on half of what each of them needs.
@@ -13,7 +9,6 @@
 #include "store/store_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -233,171 +228,6 @@ int store_collect_spares(struct store *store, struct tree_spares *spares, uint32
 	if (err == -EAGAIN)
 		err = store_error(store) ? -EROFS : 0;
 	return err;
-}
-
-/* ---- frames ---------------------------------------------------------------------- */
-
-/* In memory no frame has a place on disk. */
-static void find_place(struct store *store, uint64_t frame_id, struct manifest_place *ret)
-{
-	*ret = (struct manifest_place){0};
-	if (!store->is_memory)
-		manifest_get(store->space, frame_id, ret);
-}
-
-/* -EUCLEAN with @ret_block: that block of the image does not verify; not logged. */
-static int read_image(struct store *store, uint64_t frame_id, const struct manifest_place *place,
-    uint32_t slot, void *image, uint32_t *ret_block)
-{
-	struct device_request request = {
-	    .op = DEVICE_READ,
-	    .slot = slot,
-	    .data = image,
-	    .bytes = place->used_blocks * BLOCK_BYTES,
-	    .offset = place->disk_frame * FRAME_BYTES,
-	};
-	struct device_batch batch;
-	int err;
-
-	*ret_block = 0;
-	if (place->used_blocks == 0 || place->used_blocks > FRAME_BLOCKS)
-		return -EUCLEAN;
-	device_batch_init(&batch);
-	device_submit(store->device, &batch, &request, 1);
-	err = device_wait(store->device, &batch);
-	if (err)
-		return err;
-	return tree_frame_verify(image, frame_id, place->header_checksum, place->used_blocks,
-	    store->uuid_seed, ret_block);
-}
-
-void store_report_read(uint64_t frame_id, const struct manifest_place *place, uint32_t bad_block, int err)
-{
-	uint64_t offset = place->disk_frame * FRAME_BYTES + bad_block * BLOCK_BYTES;
-
-	if (err != -EUCLEAN)
-		log_error("tree frame %llu at disk frame %llu: read failed: %s",
-		    (unsigned long long)frame_id, (unsigned long long)place->disk_frame, strerror(-err));
-	else if (place->used_blocks == 0 || place->used_blocks > FRAME_BLOCKS)
-		log_error("manifest: frame %llu has %u blocks", (unsigned long long)frame_id, place->used_blocks);
-	else
-		log_error("tree frame %llu: block %u at offset %llu does not verify",
-		    (unsigned long long)frame_id, bad_block, (unsigned long long)offset);
-}
-
-static int read_frame(struct store *store, uint64_t frame_id, uint32_t slot)
-{
-	bool is_retained = views_is_retained_id(frame_id);
-	uint64_t id = frame_id;
-	struct manifest_place place;
-	uint32_t bad_block;
-	int err = 0;
-
-	if (is_retained)
-		err = views_find_place(store, id, &frame_id, &place);
-	else
-		find_place(store, id, &place);
-	if (err || !place.disk_frame)
-		return -ENOENT;
-	err = read_image(store, frame_id, &place, slot, pool_memory(store->pool, slot), &bad_block);
-	/* Its views have ended, and the place is another's. */
-	if (err && is_retained && views_find_place(store, id, &frame_id, &place))
-		return -ENOENT;
-	if (err)
-		store_report_read(frame_id, &place, bad_block, err);
-	return err;
-}
-
-/* False: the frame is not in the pool. */
-static bool peek_pool(struct store *store, frame_key key, void *image, bool *ret_is_dirty)
-{
-	uint32_t slot;
-
-	while ((slot = pool_find(store->pool, key)) != POOL_NO_SLOT) {
-		const struct frame_header *header = pool_memory(store->pool, slot);
-		bool is_it;
-
-		pool_latch_shared(store->pool, slot);
-		is_it = pool_is_owner(store->pool, slot, key);
-		if (is_it) {
-			memcpy(image, header, from_le32(header->heap_end));
-			*ret_is_dirty = pool_dirty_epoch(store->pool, slot) != 0;
-		}
-		pool_unlatch_shared(store->pool, slot);
-		if (is_it)
-			return true;
-	}
-	return false;
-}
-
-int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty)
-{
-	frame_key key = frame_key_make(FRAME_TREE, frame_id);
-	struct manifest_place place, after;
-	uint32_t bad_block;
-	int err;
-
-	do {
-		*ret_is_dirty = false;
-		if (peek_pool(store, key, image, ret_is_dirty))
-			return 0;
-		find_place(store, frame_id, &place);
-		if (!place.disk_frame) {
-			/* New, and published since we looked; or gone. */
-			return peek_pool(store, key, image, ret_is_dirty) ? 0 : -ENOENT;
-		}
-		err = read_image(store, frame_id, &place, DEVICE_NO_SLOT, image, &bad_block);
-		find_place(store, frame_id, &after);
-		/* Nothing kept the place from becoming another's. */
-	} while (err == -EUCLEAN && after.disk_frame != place.disk_frame);
-	if (err)
-		store_report_read(frame_id, &place, bad_block, err);
-	return err;
-}
-
-int store_load_frame(struct store *store, uint64_t frame_id)
-{
-	frame_key key = frame_key_make(FRAME_TREE, frame_id);
-	uint32_t slot;
-	int err;
-
-	/* In memory, whoever misses a frame read an edge that is no more. */
-	if (store->is_memory)
-		return -ENOENT;
-	err = store_lease_slot(store, &slot);
-	if (err)
-		return err;
-	pool_latch_exclusive(store->pool, slot);
-	err = pool_publish(store->pool, key, slot);
-	if (err) {
-		pool_unlatch_exclusive(store->pool, slot);
-		pool_release(store->pool, slot);
-		return err == -EEXIST ? 0 : err;
-	}
-	err = read_frame(store, frame_id, slot);
-	if (err)
-		pool_withdraw(store->pool, key, slot);
-	else
-		atomic_fetch_add_explicit(&store->stats.frame_loads, 1, memory_order_relaxed);
-	pool_unlatch_exclusive(store->pool, slot);
-	if (err)
-		pool_release(store->pool, slot);
-	return err;
-}
-
-int store_check_need(struct store *store, const struct tree_need *need)
-{
-	struct manifest_place place;
-
-	if (need->kind != TREE_NEED_FRAME)
-		return -EAGAIN;
-	find_place(store, need->frame_id, &place);
-	if (place.disk_frame ||
-	    pool_find(store->pool, frame_key_make(FRAME_TREE, need->frame_id)) != POOL_NO_SLOT)
-		return -EAGAIN;
-	log_error("tree frame %llu is referred to but not in the manifest",
-	    (unsigned long long)need->frame_id);
-	return -EUCLEAN;
 }
 
 /* ---- room ------------------------------------------------------------------------- */

@@ -226,6 +226,11 @@ int store_check_need(struct store *store, const struct tree_need *need);
 /* Reads a frame into the pool.  -ENOENT: the manifest does not know it. */
 int store_load_frame(struct store *store, uint64_t frame_id);
 
+/* Likewise frames that will be wanted, STORE_AHEAD_MOST at most and each once, all at the same
+ * time; as far as there are slots.  What cannot be read is logged, and left to who wants it. */
+#define STORE_AHEAD_MOST 16u
+void store_load_ahead(struct store *store, const uint64_t *frame_ids, uint32_t count);
+
 /* Copies a frame's image, from the pool or, where it is not there, from disk, without
  * loading it.  @image: FRAME_BYTES, aligned to blocks.  -ENOENT: there is none. */
 int store_peek_frame(struct store *store, uint64_t frame_id, void *image, bool *ret_is_dirty);

@@ -34,36 +34,27 @@
 /* Most leaves end in the first line or the second, as search.c has it. */
 #define PREFETCH_LAST 47
 
-/* The frame where the run has come to. */
-struct run_frame {
-	uint64_t id;
-	uint32_t slot;
-	uint32_t depth; /* of keys, where its root branches */
-	unsigned hi;	/* it is entered with bytes of keys there up to this one */
-};
-
 /*
- * Goes down to the frame where the search for the edit's key ends, and latches it.
- * False: something is not in memory, or damaged.
+ * Goes down to the frame where the search for the key ends, and latches it.  False: it ends
+ * before, at a frame that is not in memory (@ret without a slot), or at damage.
  */
-static bool enter_frame(struct tree *tree, const struct tree_edit *edit, struct run_frame *ret)
+static bool enter_frame(struct tree *tree, const uint8_t *key, uint32_t key_bytes, struct tree_reach *ret)
 {
-	struct run_frame frame = {.id = tree->root_id};
+	struct tree_reach frame = {.frame_id = tree->root_id, .hi = UINT8_MAX};
 
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		struct image_path path;
 		const void *image;
 
-		frame.slot = pool_latch_key_exclusive(tree->pool, tree_key(frame.id));
+		frame.slot = pool_latch_key_exclusive(tree->pool, tree_key(frame.frame_id));
+		*ret = frame;
 		if (frame.slot == POOL_NO_SLOT)
 			return false;
 		image = tree_image(tree, frame.slot);
-		image_find(image, edit->key, edit->key_bytes, frame.depth, &path);
-		if (path.result != IMAGE_CROSSING) {
-			*ret = frame;
+		image_find(image, key, key_bytes, frame.depth, &path);
+		if (path.result != IMAGE_CROSSING)
 			return true;
-		}
-		frame.id = image_crossing(image, path.leaf);
+		frame.frame_id = image_crossing(image, path.leaf);
 		frame.depth = path.depth;
 		frame.hi = head_hi(node_head(node_place(image, path.leaf)));
 		pool_unlatch_exclusive(tree->pool, frame.slot);
@@ -71,25 +62,29 @@ static bool enter_frame(struct tree *tree, const struct tree_edit *edit, struct 
 	return false;
 }
 
-/* Is the way to @edit that to @first, up to the frame? */
-static bool is_entered_too(const struct tree *tree, const struct run_frame *frame,
-    const struct tree_edit *first, const struct tree_edit *edit)
+bool tree_reach_covers(const struct tree_reach *reach, const uint8_t *first, const uint8_t *key, uint32_t key_bytes)
 {
-	return frame->id == tree->root_id ||
-	       (edit->key_bytes > frame->depth && memcmp(edit->key, first->key, frame->depth) == 0 &&
-		   edit->key[frame->depth] <= frame->hi);
+	return key_bytes > reach->depth && memcmp(key, first, reach->depth) == 0 && key[reach->depth] <= reach->hi;
+}
+
+bool tree_lacks_frame(struct tree *tree, const uint8_t *key, uint32_t key_bytes, struct tree_reach *ret)
+{
+	if (enter_frame(tree, key, key_bytes, ret)) {
+		pool_unlatch_exclusive(tree->pool, ret->slot);
+		return false;
+	}
+	return ret->slot == POOL_NO_SLOT;
 }
 
 /* How many of the edits, of which the first does, enter the frame: their keys are sorted. */
-static uint32_t count_entered(const struct tree *tree, const struct run_frame *frame,
-    const struct tree_edit *edits, uint32_t count)
+static uint32_t count_entered(const struct tree_reach *frame, const struct tree_edit *edits, uint32_t count)
 {
 	uint32_t lo = 1, hi = count;
 
 	while (lo < hi) {
 		uint32_t middle = (lo + hi) / 2;
 
-		if (is_entered_too(tree, frame, edits, &edits[middle]))
+		if (tree_reach_covers(frame, edits->key, edits[middle].key, edits[middle].key_bytes))
 			lo = middle + 1;
 		else
 			hi = middle;
@@ -217,7 +212,7 @@ uint32_t tree_put_edits(struct tree *tree, uint64_t frame_id, void *image, const
 }
 
 /* The first of the edits, and those that come to the same place.  0: not this way. */
-static uint32_t make_edits(struct tree *tree, const struct run_frame *frame, struct tree_edit *edit,
+static uint32_t make_edits(struct tree *tree, const struct tree_reach *frame, struct tree_edit *edit,
     uint32_t count, uint64_t base_version)
 {
 	void *image = tree_image(tree, frame->slot);
@@ -232,22 +227,22 @@ static uint32_t make_edits(struct tree *tree, const struct run_frame *frame, str
 			return 1;
 		live = image_live_bytes(image);
 		image_erase(image, &path, edit->key, edit->key_bytes, frame->depth, 0);
-		edit->wants_shrink = tree_after_erase(tree, frame->id, image, live);
+		edit->wants_shrink = tree_after_erase(tree, frame->frame_id, image, live);
 		return 1;
 	}
 	ASSERT(edit->kind == TREE_PUT);
 	if (!tree_has_room(tree, image, &path, edit->key_bytes, edit->value_bytes,
 		base_version + edit->seq_offset))
 		return 0;
-	return tree_put_edits(tree, frame->id, image, &path, edit, count, base_version);
+	return tree_put_edits(tree, frame->frame_id, image, &path, edit, count, base_version);
 }
 
 /* The first edit's frame is latched. */
-static uint32_t edit_frame(struct tree *tree, const struct run_frame *frame, struct tree_edit *edits,
+static uint32_t edit_frame(struct tree *tree, const struct tree_reach *frame, struct tree_edit *edits,
     uint32_t count, uint64_t base_version)
 {
 	const void *image = tree_image(tree, frame->slot);
-	uint32_t entered = count_entered(tree, frame, edits, count), done = 0, seen = 0;
+	uint32_t entered = count_entered(frame, edits, count), done = 0, seen = 0;
 
 	if (!tree_is_writable(tree, frame->slot))
 		return 0;
@@ -273,10 +268,10 @@ uint32_t tree_run(struct tree *tree, struct tree_edit *edits, uint32_t count, ui
 	uint32_t done = 0;
 
 	while (done < count) {
-		struct run_frame frame;
+		struct tree_reach frame;
 		uint32_t made;
 
-		if (!enter_frame(tree, &edits[done], &frame))
+		if (!enter_frame(tree, edits[done].key, edits[done].key_bytes, &frame))
 			break;
 		made = edit_frame(tree, &frame, edits + done, count - done, base_version);
 		pool_unlatch_exclusive(tree->pool, frame.slot);

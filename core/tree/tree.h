@@ -404,6 +404,21 @@ void tree_single_apply(struct tree *tree, struct tree_single *single, uint64_t v
  */
 uint32_t tree_run(struct tree *tree, struct tree_edit *edits, uint32_t count, uint64_t base_version);
 
+/* The keys that come to a frame: those with the same @depth bytes, then one up to @hi. */
+struct tree_reach {
+	uint64_t frame_id;
+	uint32_t slot;
+	uint32_t depth;
+	unsigned hi;
+};
+
+/* Does the way to the key end at a frame that is not in memory, @ret?  Gate: held shared. */
+bool tree_lacks_frame(struct tree *tree, const uint8_t *key, uint32_t key_bytes, struct tree_reach *ret);
+
+/* Does @key come there too, which is behind @first, which does? */
+bool tree_reach_covers(const struct tree_reach *reach, const uint8_t *first, const uint8_t *key,
+    uint32_t key_bytes);
+
 /* ---- structural steps; gate held exclusively --------------------------------------- */
 
 #define TREE_STEP_SLOTS 4

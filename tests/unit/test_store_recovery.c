@@ -295,6 +295,55 @@ START_TEST(recovery_cut_off_anywhere_goes_on)
 }
 END_TEST
 
+/* Opens the volume of a process that died, with one read failing, and leaves it as it was.
+ * Returns whether it can be opened; @ret_reads: how many there were. */
+static bool recovers_despite(uint64_t fail_read_at, uint64_t *ret_reads)
+{
+	struct faulty_plan plan = {.fail_read_at = fail_read_at, .error = -EIO};
+	struct device *overlay, *faulty;
+	uint64_t writes, flushes;
+	struct store *opened;
+	int err;
+
+	ck_ok(device_open_overlay(device, &overlay));
+	ck_ok(device_open_faulty(overlay, &faulty));
+	faulty_set_plan(faulty, &plan);
+	err = store_open(faulty, &large, &opened);
+	ck_assert(!err || err == -EIO);
+	faulty_seen(faulty, ret_reads, &writes, &flushes);
+	if (!err)
+		store_abandon(opened);
+	device_overlay_detach(overlay);
+	device_close(faulty);
+	return !err;
+}
+
+/* Recovery needs every byte of the log, and one superblock of two.  A frame that was loaded
+ * ahead is read again when it is wanted. */
+START_TEST(recovery_loads_frames_ahead_and_needs_none_of_that)
+{
+	uint64_t reads;
+	unsigned survived = 0;
+
+	fill(6000);
+	ck_ok(store_checkpoint(store));
+	change(3000);
+	fill(6000);
+	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
+	store_batch_destroy(batch);
+	store_abandon(store);
+	recovers_despite(UINT64_MAX, &reads);
+	for (uint64_t at = reads; at > 0; at--)
+		survived += recovers_despite(at, &reads);
+	/* A superblock, and the frames that folding looks at, are 10. */
+	ck_assert_uint_ge(survived, 20);
+	ck_ok(store_open(device, &large, &store));
+	ck_ok(store_batch_create(store, &batch));
+	expect_all();
+	expect_filler(6000);
+}
+END_TEST
+
 START_TEST(recovery_refuses_a_log_damaged_where_it_was_durable)
 {
 	struct store *second;
@@ -337,6 +386,7 @@ int main(void)
 	tcase_add_test(tests, recovery_makes_moves_between_the_right_changes);
 	tcase_add_test(tests, recovery_needs_no_pool_as_large_as_the_tree);
 	tcase_add_test(tests, recovery_cut_off_anywhere_goes_on);
+	tcase_add_test(tests, recovery_loads_frames_ahead_and_needs_none_of_that);
 	tcase_add_test(tests, recovery_refuses_a_log_damaged_where_it_was_durable);
 	suite_add_tcase(suite, tests);
 	return support_run(suite);
