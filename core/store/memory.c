@@ -38,6 +38,7 @@ static int plant_root(struct store *store)
 	if (!err) {
 		tree_plant(&store->tree, slot);
 		atomic_store(&store->tree_frames, 1);
+		atomic_store(&store->frames_ever, 1);
 	}
 	store_promise_end(store);
 	return err;

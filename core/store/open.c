@@ -106,6 +106,7 @@ void store_plan_trees(struct store *store, uint64_t root_id, uint64_t internal_r
 	    .shape = 2,
 	    .keeps_order = !store->is_memory,
 	    .empty_frames = &store->empty_frames,
+	    .frames_ever = &store->frames_ever,
 	    .host = {
 		.ctx = store,
 		.dirtied = store_frame_dirtied,
@@ -152,8 +153,10 @@ static int note_gap(void *ctx, uint64_t frame_id, const struct manifest_place *p
 	struct id_walk *walk = ctx;
 	int err = 0;
 
-	if (place)
+	if (place) {
 		atomic_fetch_add_explicit(&walk->store->tree_frames, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&walk->store->frames_ever, 1, memory_order_relaxed);
+	}
 	while (walk->next < frame_id && !err)
 		err = id_list_add(&walk->store->free_ids, walk->next++);
 	walk->next = frame_id + 1;

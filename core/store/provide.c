@@ -143,6 +143,7 @@ uint64_t store_take_id(void *ctx)
 		id = store->next_id++;
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add_explicit(&store->tree_frames, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&store->frames_ever, 1, memory_order_relaxed);
 	return id;
 }
 

@@ -90,7 +90,8 @@ struct store {
 	uint64_t next_id;	 /* likewise */
 	bool out_of_memory;	 /* likewise: a list could not grow */
 
-	_Atomic uint64_t tree_frames; /* of the tree, in the pool or not */
+	_Atomic uint64_t tree_frames; /* of the trees, in the pool or not */
+	_Atomic uint64_t frames_ever; /* and those that went since opening */
 	_Atomic uint64_t empty_frames; /* of both trees: see struct tree */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
 	_Atomic bool is_short_of_slots; /* somebody got none since views_spill() */

@@ -481,6 +481,7 @@ int store_view_open(struct store *store, struct store_view **ret)
 	    .shape = 2,
 	    .view = &view->hook,
 	    .empty_frames = &view->empty_frames,
+	    .frames_ever = &store->frames_ever,
 	};
 	gate_enter_exclusive(store->gate);
 	view->epoch = store->tree.epoch++;

@@ -46,7 +46,7 @@ static int walk_image(struct leftmost *way, const void *image, node_ref ref, uin
 		int err;
 
 		/* Nodes in a circle have no end. */
-		if (!inner || levels == FRAME_LEVELS_MAX)
+		if (!inner || levels == FRAME_NODES_MAX)
 			return -EUCLEAN;
 		if (!node_is_inner((const void *)inner) || from_le16(inner->terminal))
 			return HAS_KEY;

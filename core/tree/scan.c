@@ -124,7 +124,7 @@ int scan_push(struct tree_scan *scan, const struct tree_level *level)
 	int err;
 
 	/* Nodes that lead back, or share what is below them, would be walked for ever. */
-	if (++scan_stop(scan)->entered > FRAME_LEVELS_MAX)
+	if (++scan_stop(scan)->entered > FRAME_NODES_MAX)
 		return -EUCLEAN;
 	if (scan->level_count == scan->level_size) {
 		err = grow_levels(scan);
@@ -327,6 +327,8 @@ static enum scan_taken take_many(struct tree_scan *scan, node_ref *ref, uint8_t 
 static int take_entries(struct tree_scan *scan)
 {
 	struct tree_level *level = scan_level(scan), before = *level;
+	uint32_t count = scan->count;
+	enum scan_taken taken;
 	node_ref ref;
 	uint8_t byte;
 
@@ -337,15 +339,13 @@ static int take_entries(struct tree_scan *scan)
 		scan->level_count--;
 		return 0;
 	}
-	switch (take_many(scan, &ref, &byte, &before)) {
-	case TAKEN_ALL:
-		scan->level_count--;
-		return 0;
-	case TAKEN_FULL:
-		return 0;
-	default:
+	taken = take_many(scan, &ref, &byte, &before);
+	scan_stop(scan)->entered += scan->count - count;
+	if (taken == TAKEN_CHILD)
 		return visit_child(scan, ref, byte);
-	}
+	if (taken == TAKEN_ALL)
+		scan->level_count--;
+	return 0;
 }
 
 /* ---- runs ------------------------------------------------------------------------------ */
@@ -395,9 +395,14 @@ static int judge(struct tree_scan *scan, int err)
 	bool is_failure = err != SCAN_STOP && err != -ESTALE && err != -EAGAIN && err != -ENOENT;
 
 	/* Damage, and lengths that no memory is enough for, were perhaps never there.  What
-	 * came before them comes first. */
-	if (is_failure && scan->stop_count && (scan_commit(scan) || scan->count))
+	 * came before them comes first; to begin again behind that would walk for ever
+	 * where it is that frames or nodes are met twice. */
+	if (is_failure && scan->stop_count && scan_commit(scan))
 		err = -ESTALE;
+	if (is_failure && err != -ESTALE && scan->count) {
+		scan->failure = err;
+		err = SCAN_STOP;
+	}
 	scan_let_go(scan);
 	if (err == -ESTALE) {
 		scan->has_stack = false;
@@ -428,6 +433,12 @@ int tree_scan_run(struct tree_scan *scan, bool in_gate, uint32_t limit, struct t
 	if (scan->is_over) {
 		scan->count = 0;
 		return -ENOENT;
+	}
+	if (scan->failure) {
+		err = scan->failure;
+		scan->failure = 0;
+		scan->count = 0;
+		return err;
 	}
 	ASSERT(limit > 0);
 	scan->limit = min_of(limit, TREE_RUN_ITEMS);
@@ -469,6 +480,7 @@ int tree_scan_seek(struct tree_scan *scan, const struct tree_range *range)
 	scan->keys_only = range->keys_only;
 	scan->count = 0;
 	scan->backs = 0;
+	scan->failure = 0;
 	scan->has_stack = false;
 	scan->is_over = order > 0; /* behind all that begin with the prefix */
 	scan->is_after = is_behind && range->is_after;

@@ -13,8 +13,8 @@
 /* Longer paths come from damage: every level adds a byte, every move two keys. */
 #define PATH_MAX_BYTES (8u << 20)
 
-/* More levels than a frame has nodes come from damage. */
-#define FRAME_LEVELS_MAX (FRAME_BYTES / 16)
+/* More than this is not in a frame, but walked twice. */
+#define FRAME_NODES_MAX (FRAME_BYTES / NODE_UNIT)
 
 int buffer_reserve(struct scan_buffer *buffer, uint32_t bytes);
 

@@ -105,7 +105,7 @@ void scan_begin(struct tree_scan *scan)
 {
 	scan->stop_count = 0;
 	scan->level_count = 0;
-	scan->hops = 0;
+	scan->frames = 0;
 	scan->depth = 0;
 	scan->group = 0;
 	scan->is_exact = true;
@@ -195,7 +195,8 @@ int scan_hop(struct tree_scan *scan, struct tree_need *need)
 	node_ref root;
 	int err;
 
-	if (++scan->hops > TREE_HOPS_MAX)
+	/* Frames that lead back, or share one below them. */
+	if (scan->frames > atomic_load_explicit(scan->tree->frames_ever, memory_order_relaxed))
 		return -EUCLEAN;
 	scan_let_go(scan);
 	err = look_up(scan, scan->hop_id, &child);
@@ -217,6 +218,7 @@ int scan_hop(struct tree_scan *scan, struct tree_need *need)
 		scan->holds_latch = false;
 		return err;
 	}
+	scan->frames++;
 	scan->has_hop = false;
 	scan->is_pending = false;
 	scan->image = tree_image(scan->tree, child.slot);
@@ -262,7 +264,6 @@ int scan_leave(struct tree_scan *scan)
 	if (err)
 		return err;
 	scan_let_go(scan);
-	scan->hops = 0;
 	/* The end.  Whether it still is when these items have been taken is seen then. */
 	if (scan->stop_count == 1 && scan->count) {
 		scan->has_stack = true;

@@ -60,7 +60,7 @@ static node_ref indexed_entry(const void *node, uint64_t head)
 /* From the node down, in one frame. */
 static enum near look_near(const void *image, node_ref ref, uint64_t *ret_frame_id)
 {
-	for (unsigned levels = 0; levels < FRAME_LEVELS_MAX && ref >= NODE_REF_FIRST; levels++) {
+	for (unsigned levels = 0; levels < FRAME_NODES_MAX && ref >= NODE_REF_FIRST; levels++) {
 		const void *node = node_place(image, ref);
 		uint64_t head = node_head(node);
 

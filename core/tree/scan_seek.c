@@ -141,7 +141,7 @@ static int pass_prefix(struct tree_scan *scan, node_ref ref, uint64_t head)
 
 int scan_seek_down(struct tree_scan *scan, node_ref ref)
 {
-	for (unsigned levels = 0; levels < FRAME_LEVELS_MAX; levels++) {
+	for (unsigned levels = 0; levels < FRAME_NODES_MAX; levels++) {
 		const void *node = node_place(scan->image, ref);
 		uint64_t head = node_head(node);
 		int err;

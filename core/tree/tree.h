@@ -80,6 +80,9 @@ struct tree {
 	 * below each crossing.  Of all trees of a store, because moves take frames from one
 	 * to another.  Changed under the exclusive latch of the frame that changes. */
 	_Atomic uint64_t *empty_frames;
+	/* At least the frames there are and have been since the store was opened: a search
+	 * through the tree that comes to more of them met one twice. */
+	_Atomic uint64_t *frames_ever;
 	struct tree_counters counters;
 };
 
@@ -196,7 +199,7 @@ struct tree_stop {
 	uint64_t frame_id, version;
 	uint32_t slot;
 	uint32_t level_base; /* its first level */
-	uint32_t entered;    /* of its nodes, each of which is entered once */
+	uint32_t entered;    /* of its nodes, each of which is met once */
 	uint32_t hop_level;  /* levels when it was left for a crossing, which stands */
 	uint8_t hop_hi;	     /* for bytes up to this one */
 };
@@ -227,6 +230,7 @@ struct tree_scan {
 	bool has_hop;	 /* the next step goes to frame hop_id */
 	bool is_pending; /* it was lacking; the edge holds while the shape is hop_shape */
 	bool has_progress;
+	int failure; /* behind the items */
 	uint32_t depth; /* of the path, where is_exact or has_hop goes on */
 	uint32_t seek_group; /* of the key sought, with the delimiter; 0: it has none */
 	uint32_t group;	     /* of the common prefix whose keys the path is among; 0: none */
@@ -238,7 +242,7 @@ struct tree_scan {
 	struct tree_level *levels;
 	struct tree_stop *stops;
 	uint32_t level_count, level_size, stop_count, stop_size;
-	uint32_t hops; /* downwards, without any back */
+	uint64_t frames; /* entered since the root was */
 	uint32_t backs; /* since the range was set */
 
 	struct tree_item items[TREE_RUN_ITEMS];

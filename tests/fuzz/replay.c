@@ -13,11 +13,22 @@
 #include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
-#define SECONDS_MAX 60
+#define SECONDS_MAX	60
+#define CPU_SECONDS_MAX 5
 
 static unsigned tried;
+
+/* The process is killed when the time is up.  0: no more. */
+static void give_time(unsigned seconds, unsigned cpu_seconds)
+{
+	struct itimerval timer = {.it_value.tv_sec = cpu_seconds};
+
+	alarm(seconds);
+	setitimer(ITIMER_PROF, &timer, NULL);
+}
 
 static int try_file(const char *path, const struct stat *stat, int type, struct FTW *ftw)
 {
@@ -37,9 +48,9 @@ static int try_file(const char *path, const struct stat *stat, int type, struct 
 		return 1;
 	}
 	fclose(file);
-	alarm(SECONDS_MAX);
+	give_time(SECONDS_MAX, CPU_SECONDS_MAX);
 	LLVMFuzzerTestOneInput(data, (size_t)stat->st_size);
-	alarm(0);
+	give_time(0, 0);
 	free(data);
 	tried++;
 	return 0;
