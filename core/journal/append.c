@@ -65,6 +65,10 @@
 
 #define AHEAD_BYTES 512
 
+/* Records up to this are made on the stack, checksum included: lines of the ring that another
+ * processor wrote last are then waited for once, all together, and not to be read again. */
+#define SMALL_RECORD_BYTES 512
+
 /* Looks at others' records before sleeping: about what it takes to copy one. */
 #define PUBLISH_TRIES 16
 
@@ -85,8 +89,18 @@ static void use_appender(struct journal *journal, uint32_t number)
 			break;
 }
 
+/* The word that the end lies in, at once to be changed: a mere load would share its cache line
+ * with whoever changed it last, and the change ask for it again. */
+static uint64_t end_to_change(struct journal *journal)
+{
+	uint64_t word = atomic_load_explicit(&journal_own_appender(journal)->end_seen, memory_order_relaxed);
+
+	atomic_compare_exchange_strong(&journal->end_word, &word, word);
+	return word;
+}
+
 /* More threads at once than places: let one finish, which takes a copy of a record. */
-static struct journal_appender *announce(struct journal *journal)
+static struct journal_appender *announce(struct journal *journal, lsn_t end)
 {
 	for (unsigned i = thread_number() % APPENDERS, tries = 1;; i = (i + 1) % APPENDERS, tries++) {
 		struct journal_appender *appender = &journal->appenders[i];
@@ -94,7 +108,7 @@ static struct journal_appender *announce(struct journal *journal)
 
 		use_appender(journal, i);
 		if (atomic_load_explicit(&appender->from, memory_order_relaxed) == APPENDER_FREE &&
-		    atomic_compare_exchange_strong(&appender->from, &free, journal_end(journal)))
+		    atomic_compare_exchange_strong(&appender->from, &free, end))
 			return appender;
 		if (tries % APPENDERS == 0)
 			sched_yield();
@@ -181,20 +195,22 @@ static void obtain_room(struct journal *journal, uint64_t bytes)
 static void put_record(struct journal *journal, lsn_t lsn, enum journal_type type,
     const struct iovec *body, int count, uint32_t body_bytes)
 {
-	uint8_t *record = journal_ring_at(&journal->ring, lsn);
+	uint64_t small[SMALL_RECORD_BYTES / sizeof(uint64_t)];
+	uint8_t *place = journal_ring_at(&journal->ring, lsn);
+	uint64_t span = record_span(body_bytes);
+	uint8_t *record = span <= sizeof(small) ? (uint8_t *)small : place;
 	uint8_t *at = record + RECORD_HEADER_BYTES;
 
 	if (atomic_load_explicit(&journal->is_lost, memory_order_relaxed))
 		return;
-	/* Where the records after the next will lie: the ring is larger than a cache. */
-	__builtin_prefetch(record + AHEAD_BYTES, 1);
-	__builtin_prefetch(record + AHEAD_BYTES + 64, 1);
 	for (int i = 0; i < count; i++) {
 		if (body[i].iov_len)
 			memcpy(at, body[i].iov_base, body[i].iov_len);
 		at += body[i].iov_len;
 	}
 	journal_record_seal((struct journal_record *)record, journal->seed, lsn, type, body_bytes);
+	if (record != place)
+		memcpy(place, record, span);
 }
 
 static void put_mark(struct journal *journal, lsn_t lsn)
@@ -224,8 +240,8 @@ static uint32_t pad_bytes(lsn_t end)
 
 lsn_t journal_cut(struct journal *journal)
 {
-	struct journal_appender *appender = announce(journal);
-	uint64_t word = atomic_load(&journal->end_word);
+	uint64_t word = end_to_change(journal);
+	struct journal_appender *appender = announce(journal, word & ~END_IS_CUT);
 	uint32_t gap = 0;
 
 	do {
@@ -271,10 +287,9 @@ static uint64_t take_place(struct journal *journal, uint64_t span, uint64_t cred
     struct journal_appender **ret_appender)
 {
 	for (;;) {
-		uint64_t word, grown;
+		uint64_t word = end_to_change(journal), grown;
 
-		*ret_appender = announce(journal);
-		word = atomic_load(&journal->end_word);
+		*ret_appender = announce(journal, word & ~END_IS_CUT);
 		while (may_go_on(journal, word & ~END_IS_CUT, credit)) {
 			grown = (word & ~END_IS_CUT) + span + (word & END_IS_CUT ? MARK_BYTES : 0);
 			if (atomic_compare_exchange_weak(&journal->end_word, &word, grown))
@@ -296,6 +311,14 @@ static void count_record(struct journal_appender *appender, uint64_t span, lsn_t
 	atomic_store_explicit(&appender->end_seen, end, memory_order_relaxed);
 }
 
+/* Where the records after the next will lie: the ring is larger than a cache.  For a thread
+ * that appends alone; where two take turns the lines are rather the other's. */
+static void ask_ahead(const uint8_t *record)
+{
+	__builtin_prefetch(record + AHEAD_BYTES, 1);
+	__builtin_prefetch(record + AHEAD_BYTES + 64, 1);
+}
+
 lsn_t journal_append(struct journal *journal, enum journal_type type,
     const struct iovec *body, int count, lsn_t *ret_end)
 {
@@ -312,6 +335,8 @@ lsn_t journal_append(struct journal *journal, enum journal_type type,
 		put_mark(journal, lsn);
 		lsn += MARK_BYTES;
 	}
+	if (lsn == atomic_load_explicit(&appender->end_seen, memory_order_relaxed))
+		ask_ahead(journal_ring_at(&journal->ring, lsn));
 	put_record(journal, lsn, type, body, count, body_bytes);
 	count_record(appender, span, lsn + span);
 	take_back(journal, appender);
