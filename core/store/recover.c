@@ -177,7 +177,8 @@ static int apply_all(struct recovery *recovery)
 		chunk_empty(chunk);
 		mutex_lock(&recovery->mutex);
 		recovery->applied++;
-		recovery->error = err;
+		if (err)
+			recovery->error = err;
 		condition_wake_all(&recovery->changed);
 	}
 	mutex_unlock(&recovery->mutex);

@@ -16,6 +16,7 @@
 
 #define VOLUME_BYTES (512ull << 20)
 #define KEYS 3000u
+#define LONG_LOG 12000u /* fillers: some chunks of the log */
 
 static struct device *device;
 static struct store *store;
@@ -296,51 +297,77 @@ START_TEST(recovery_cut_off_anywhere_goes_on)
 END_TEST
 
 /* Opens the volume of a process that died, with one read failing, and leaves it as it was.
- * Returns whether it can be opened; @ret_reads: how many there were. */
-static bool recovers_despite(uint64_t fail_read_at, uint64_t *ret_reads)
+ * Returns whether it can be opened; then all is there.  @ret_reads: how many there were. */
+static bool recovers_despite(uint64_t fail_read_at, const struct store_options *options, uint64_t *ret_reads)
 {
 	struct faulty_plan plan = {.fail_read_at = fail_read_at, .error = -EIO};
 	struct device *overlay, *faulty;
 	uint64_t writes, flushes;
-	struct store *opened;
 	int err;
 
 	ck_ok(device_open_overlay(device, &overlay));
 	ck_ok(device_open_faulty(overlay, &faulty));
 	faulty_set_plan(faulty, &plan);
-	err = store_open(faulty, &large, &opened);
+	err = store_open(faulty, options, &store);
 	ck_assert(!err || err == -EIO);
 	faulty_seen(faulty, ret_reads, &writes, &flushes);
-	if (!err)
-		store_abandon(opened);
+	if (!err) {
+		expect_all();
+		expect_filler(LONG_LOG);
+		store_abandon(store);
+	}
 	device_overlay_detach(overlay);
 	device_close(faulty);
 	return !err;
+}
+
+/* A volume whose log is some chunks long, and whose process has died. */
+static void die_with_a_long_log(void)
+{
+	fill(6000);
+	ck_ok(store_checkpoint(store));
+	change(3000);
+	fill(LONG_LOG);
+	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
+	store_batch_destroy(batch);
+	store_abandon(store);
+}
+
+static void open_again(void)
+{
+	ck_ok(store_open(device, &large, &store));
+	ck_ok(store_batch_create(store, &batch));
 }
 
 /* Recovery needs every byte of the log, and one superblock of two.  A frame that was loaded
  * ahead is read again when it is wanted. */
 START_TEST(recovery_loads_frames_ahead_and_needs_none_of_that)
 {
-	uint64_t reads;
 	unsigned survived = 0;
+	uint64_t reads;
 
-	fill(6000);
-	ck_ok(store_checkpoint(store));
-	change(3000);
-	fill(6000);
-	ck_ok(store_sync(store, store_end_lsn(store), JOURNAL_SYNC));
-	store_batch_destroy(batch);
-	store_abandon(store);
-	recovers_despite(UINT64_MAX, &reads);
+	die_with_a_long_log();
+	recovers_despite(UINT64_MAX, &large, &reads);
 	for (uint64_t at = reads; at > 0; at--)
-		survived += recovers_despite(at, &reads);
+		survived += recovers_despite(at, &large, &reads);
 	/* A superblock, and the frames that folding looks at, are 10. */
 	ck_assert_uint_ge(survived, 20);
-	ck_ok(store_open(device, &large, &store));
-	ck_ok(store_batch_create(store, &batch));
-	expect_all();
-	expect_filler(6000);
+	open_again();
+}
+END_TEST
+
+/* The thread that reads the log fails while the other applies what it had read. */
+START_TEST(recovery_fails_if_its_reader_does)
+{
+	unsigned failed = 0;
+	uint64_t reads, ignored;
+
+	die_with_a_long_log();
+	recovers_despite(UINT64_MAX, &threaded, &reads);
+	for (uint64_t at = 1; at <= reads; at += 3)
+		failed += !recovers_despite(at, &threaded, &ignored);
+	ck_assert_uint_ge(failed, 20);
+	open_again();
 }
 END_TEST
 
@@ -378,7 +405,7 @@ int main(void)
 	TCase *tests = tcase_create("recovery");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 120);
+	tcase_set_timeout(tests, 300);
 	tcase_add_test(tests, recovery_keeps_the_last_of_many_changes_to_a_key);
 	tcase_add_test(tests, recovery_reads_ahead_in_a_thread);
 	tcase_add_test(tests, recovery_with_more_records_than_a_chunk_holds);
@@ -387,6 +414,7 @@ int main(void)
 	tcase_add_test(tests, recovery_needs_no_pool_as_large_as_the_tree);
 	tcase_add_test(tests, recovery_cut_off_anywhere_goes_on);
 	tcase_add_test(tests, recovery_loads_frames_ahead_and_needs_none_of_that);
+	tcase_add_test(tests, recovery_fails_if_its_reader_does);
 	tcase_add_test(tests, recovery_refuses_a_log_damaged_where_it_was_durable);
 	suite_add_tcase(suite, tests);
 	return support_run(suite);
