@@ -179,6 +179,7 @@ static int check_guards(struct store *store, struct store_batch *batch, struct t
 static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t replay_lsn,
     lsn_t *ret_end, struct tree_need *need)
 {
+	uint64_t places = batch->spares.places;
 	int err;
 
 	batch->tx.has_moves = true;
@@ -190,6 +191,9 @@ static int pass_exclusive(struct store *store, struct store_batch *batch, lsn_t 
 		if (store->eraser)
 			drop_number_moves(store, batch);
 		err = check_moves(store, batch, need);
+		/* If these take a checkpoint, it writes what the edits dirtied just now. */
+		if (err == -EAGAIN && need->kind == TREE_NEED_PLACES)
+			need->places += (uint32_t)(places - batch->spares.places);
 		if (!err) {
 			lsn_t lsn = log_batch(store, batch, replay_lsn, ret_end);
 

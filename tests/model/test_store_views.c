@@ -332,6 +332,19 @@ START_TEST(views_of_a_full_volume_end_and_say_so)
 }
 END_TEST
 
+/* Of three places that a batch needed, its edits took the first, and what the move then asked
+ * for did a checkpoint bring, which wrote what the edits had taken it for: for ever. */
+START_TEST(a_batch_of_edits_and_a_move_comes_to_an_end_in_a_full_volume)
+{
+	struct run run;
+
+	start(&run, 30ull << 20, 8 << 20, false, 9005);
+	run.may_end = true;
+	run_ops(&run);
+	finish(&run);
+}
+END_TEST
+
 START_TEST(views_of_a_full_memory_end_and_say_so)
 {
 	struct run run;
@@ -397,6 +410,7 @@ int main(void)
 	tcase_add_test(tcase, views_equal_their_models_in_a_large_pool);
 	tcase_add_test(tcase, views_equal_their_models_in_memory);
 	tcase_add_test(tcase, views_of_a_full_volume_end_and_say_so);
+	tcase_add_test(tcase, a_batch_of_edits_and_a_move_comes_to_an_end_in_a_full_volume);
 	tcase_add_test(tcase, views_of_a_full_memory_end_and_say_so);
 	suite_add_tcase(suite, tcase);
 	return support_run(suite);
