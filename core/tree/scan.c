@@ -397,9 +397,9 @@ static int judge(struct tree_scan *scan, int err)
 	/* Damage, and lengths that no memory is enough for, were perhaps never there.  What
 	 * came before them comes first; to begin again behind that would walk for ever
 	 * where it is that frames or nodes are met twice. */
-	if (is_failure && scan->stop_count && scan_commit(scan))
+	if (is_failure && scan->stop_count && (scan_commit(scan) || (scan->count && err != -EUCLEAN)))
 		err = -ESTALE;
-	if (is_failure && err != -ESTALE && scan->count) {
+	if (err == -EUCLEAN && scan->count) {
 		scan->failure = err;
 		err = SCAN_STOP;
 	}
@@ -481,6 +481,7 @@ int tree_scan_seek(struct tree_scan *scan, const struct tree_range *range)
 	scan->count = 0;
 	scan->backs = 0;
 	scan->failure = 0;
+	scan->frames = scan->begins = 0;
 	scan->has_stack = false;
 	scan->is_over = order > 0; /* behind all that begin with the prefix */
 	scan->is_after = is_behind && range->is_after;

@@ -105,13 +105,16 @@ void scan_begin(struct tree_scan *scan)
 {
 	scan->stop_count = 0;
 	scan->level_count = 0;
-	scan->frames = 0;
+	scan->hops = 0;
 	scan->depth = 0;
 	scan->group = 0;
 	scan->is_exact = true;
 	scan->has_hop = true;
 	scan->is_pending = false;
 	scan->hop_id = scan->tree->root_id;
+	if (has_moved(scan))
+		scan->frames = scan->begins = 0;
+	scan->begins++;
 	scan->move_count = atomic_load(&scan->tree->move_count);
 }
 
@@ -187,6 +190,19 @@ static int lack(struct tree_scan *scan, uint64_t shape, struct tree_need *need)
 	return tree_need_frame(need, scan->hop_id);
 }
 
+/*
+ * Frames that share one below them would be walked as often as there are ways to it.
+ * Each is entered once, on the way to keys that are behind those before; once more it may
+ * be if it was just entered when the walk had to begin again.  (Not on the exact way to
+ * the key sought: this is gone each time.)  A move may hang any number of them behind.
+ */
+static bool meets_frames_twice(const struct tree_scan *scan)
+{
+	uint64_t ever = atomic_load_explicit(scan->tree->frames_ever, memory_order_relaxed);
+
+	return scan->frames > ever + scan->begins;
+}
+
 /* Into the frame hop_id, at byte `depth` of the path. */
 int scan_hop(struct tree_scan *scan, struct tree_need *need)
 {
@@ -195,8 +211,7 @@ int scan_hop(struct tree_scan *scan, struct tree_need *need)
 	node_ref root;
 	int err;
 
-	/* Frames that lead back, or share one below them. */
-	if (scan->frames > atomic_load_explicit(scan->tree->frames_ever, memory_order_relaxed))
+	if (++scan->hops > TREE_HOPS_MAX || meets_frames_twice(scan))
 		return -EUCLEAN;
 	scan_let_go(scan);
 	err = look_up(scan, scan->hop_id, &child);
@@ -218,7 +233,7 @@ int scan_hop(struct tree_scan *scan, struct tree_need *need)
 		scan->holds_latch = false;
 		return err;
 	}
-	scan->frames++;
+	scan->frames += !scan->is_exact;
 	scan->has_hop = false;
 	scan->is_pending = false;
 	scan->image = tree_image(scan->tree, child.slot);
@@ -264,6 +279,7 @@ int scan_leave(struct tree_scan *scan)
 	if (err)
 		return err;
 	scan_let_go(scan);
+	scan->hops = 0;
 	/* The end.  Whether it still is when these items have been taken is seen then. */
 	if (scan->stop_count == 1 && scan->count) {
 		scan->has_stack = true;

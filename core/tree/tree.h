@@ -242,7 +242,9 @@ struct tree_scan {
 	struct tree_level *levels;
 	struct tree_stop *stops;
 	uint32_t level_count, level_size, stop_count, stop_size;
-	uint64_t frames; /* entered since the root was */
+	uint32_t hops; /* downwards, without any back */
+	uint64_t frames; /* entered to be walked as a whole, since the seek or a move */
+	uint64_t begins; /* at the root, likewise */
 	uint32_t backs; /* since the range was set */
 
 	struct tree_item items[TREE_RUN_ITEMS];
