@@ -161,7 +161,7 @@ struct map_page {
 #define FRAME_FREE_CLASSES 64
 
 /*
- * The first block of a tree frame.  Everything from byte 24 on is covered by
+ * The first block of a tree frame.  Everything from byte 4 on is covered by
  * `checksum`, which the manifest repeats; the other blocks by block_checksums.
  * Node references are 16 bits, in units of 8 bytes from the frame's start.
  */

@@ -72,7 +72,7 @@ int fs_close(struct fs *fs); /* NULL allowed */
 /* As if the process had died here.  For tests. */
 void fs_abandon(struct fs *fs);
 
-/* Drops orphans left by a crash; fs_open does it.  Starts the threads; called once
+/* Starts the worker thread, if there is to be one; called once
  * after the daemon has gone to the background. */
 int fs_start(struct fs *fs);
 

@@ -230,7 +230,7 @@ static int read_pending(struct reader *r, const struct span *span, const struct 
 	return 0;
 }
 
-/* Asks the device for the run; finish_span() waits and verifies. */
+/* Asks the device for the run; finish_requests() waits and verifies. */
 static int read_device(struct reader *r, const struct span *span, const struct run *run)
 {
 	int err = need_scratch(r);

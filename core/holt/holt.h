@@ -16,14 +16,17 @@
  *	-EINVAL		an argument that cannot be right: an empty key, an unknown flag
  *	-ENAMETOOLONG	the key is longer than HOLT_KEY_MAX
  *	-E2BIG		the value is longer than HOLT_VALUE_MAX, or the batch longer than
- *			a journal record may be (8 MiB, or a quarter of the journal), or
- *			its keys lie in more than 256 frames, or it puts too much at keys
- *			side by side: 254 KiB, a put counting 600 bytes more than it has
+ *			a journal record may be (2 MiB, or a quarter of the journal if
+ *			that is less; in memory 8 MiB), or its keys lie in more than 256
+ *			frames, or it puts too much at keys side by side: 254 KiB, a put
+ *			counting 600 bytes more than it has
  *	-ENOMEM		out of memory
  *	-EIO		the device failed
  *	-EUCLEAN	bytes on disk are damaged; the log names frame and offset
  *	-EROFS		changing a store opened read-only, or one that an earlier failure
- *			of its journal or of a checkpoint made read-only (holt_error())
+ *			of its journal or of a checkpoint made read-only (holt_error());
+ *			opening one for changes that has features known only to a later
+ *			libholt
  *	-ENOSPC		no room for the change
  *
  * A call that returned an error has changed nothing, and set none of its results, unless
@@ -210,7 +213,7 @@ int holt_delete_if_version(struct holt *holt, const void *key, size_t key_bytes,
 #define HOLT_REPLACE (1u << 0) /* the destination may exist */
 
 /* Moves the value of one key to another.  -ENOENT: no @src; -EEXIST: @dst exists, be it
- * @src itself.  The value gets a new version. */
+ * @src itself.  The value gets a new version; to itself with HOLT_REPLACE nothing changes. */
 int holt_rename(struct holt *holt, const void *src, size_t src_bytes, const void *dst,
     size_t dst_bytes, unsigned flags);
 
@@ -359,7 +362,7 @@ int holt_view_open(struct holt *holt, const void *prefix, size_t prefix_bytes,
     struct holt_view **ret);
 void holt_view_close(struct holt_view *view); /* NULL allowed */
 
-/* The version alone: with a capacity of 0. */
+/* The version alone: with a capacity of 0; -ERANGE is then no failure. */
 int holt_view_get(struct holt_view *view, const void *key, size_t key_bytes, void *value,
     size_t capacity, size_t *ret_bytes, uint64_t *ret_version);
 int holt_view_is_prefix_empty(struct holt_view *view, const void *prefix, size_t prefix_bytes);

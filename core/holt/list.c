@@ -1,5 +1,6 @@
 /*
- * Listing: cursors over a range of keys, and visits, which are cursors of one call.
+ * Listing: cursors over a range of keys, and visits, which take items out of runs
+ * themselves.
  *
  * A walk holds nothing between its steps.
  */

@@ -10,8 +10,9 @@
  *                  of the others, whose one flush serves all of them ("group commit":
  *                  DeWitt, Katz, Olken, Shapiro, Stonebraker, Wood, SIGMOD 1984).
  *                  Nobody is woken who has to sleep again.
- *    is_writing    writes blocks from `written` on.  Taken within a commit, and by an
- *                  append that found the ring full; so appends are not held up by a
+ *    is_writing    writes blocks from `written` on.  Taken within a commit, by the
+ *                  writer (writer.c) when half of the ring is full, and by an append
+ *                  that found all of it full; so appends are not held up by a
  *                  device flush under way.
  *
  *    wait for role -> cut -> wait for bytes below the cut that others are copying

@@ -4,8 +4,8 @@
  * An LSN is a byte address in an endless log; byte L lies at offset L modulo the
  * journal's size.  LSNs are never reset or issued twice in a volume's life.
  * Records are appended to a ring in memory (journal_append) and written out in
- * whole blocks by whoever first asks for durability (journal_sync): all that wait
- * share one write and one flush, and no block is written twice, because a flush
+ * whole blocks by whoever first asks for durability (journal_sync), or by a thread when
+ * half of the ring is full: all that wait share one write and one flush, and no block is written twice, because a flush
  * ends with a PAD record up to the next block boundary.
  *
  *    tail            durable        written         end
@@ -109,7 +109,7 @@ void journal_stop(struct journal *journal);
  * Returns the record's LSN and, in @ret_end, the LSN after it (what to sync to).
  * The order of appends is the order of replay: callers hold the latches of what
  * the record changes.  If the ring is full the append writes older bytes out first;
- * that is the only thing it waits for.
+ * else it waits for nothing but, beside 32 others, for one of them to have copied.
  */
 lsn_t journal_append(struct journal *journal, enum journal_type type,
     const struct iovec *body, int count, lsn_t *ret_end);

@@ -2,7 +2,7 @@
  * The frame pool: one slab of 512 KiB slots for everything held in memory.
  *
  * A *slot* is a place in the slab and, at the same time, the index of an io_uring
- * registered buffer.  A slot is free (on a lock-free list), *leased* (owned by one
+ * registered buffer (beyond 8 GiB some slots share one).  A slot is free (on a lock-free list), *leased* (owned by one
  * party alone: a data segment, a scratch frame, an image being loaded), or *live*
  * (it holds the current image of a frame that the table names).  A live slot is
  * protected by its latch; live slots that are clean, unpinned and not recently
@@ -123,7 +123,7 @@ void pool_replace(struct pool *pool, frame_key key, uint32_t old, uint32_t new);
  * into a lease of the caller. */
 void pool_withdraw(struct pool *pool, frame_key key, uint32_t slot);
 
-/* The live slot of @key, or POOL_NO_SLOT.  A hint: latch, then check pool_owner(). */
+/* The live slot of @key, or POOL_NO_SLOT.  A hint: latch, then check pool_is_owner(). */
 uint32_t pool_find(struct pool *pool, frame_key key);
 
 /* Is @slot the live slot of @key?  Stable under any latch of the slot. */

@@ -35,7 +35,8 @@
  * tree frames and checkpoints.
  *
  * Threads: everything may be called from any thread; freeze..thaw from one thread
- * at a time.  Never blocks but on its own mutex, except open and write_maps (I/O).
+ * at a time.  Never blocks but on its own mutex, except open, trim and
+ * write_maps (I/O).
  */
 #ifndef HOLTFS_SPACE_SPACE_H
 #define HOLTFS_SPACE_SPACE_H
@@ -140,7 +141,7 @@ int space_for_each_used(struct space *space, int (*fn)(void *ctx, uint64_t block
 int space_for_each_map_block(struct space *space, int (*fn)(void *ctx, uint64_t block), void *ctx);
 
 /* Gives wholly free frames back to the host, except some that are kept for the tree;
- * counts bytes.  For fitrim. */
+ * counts bytes. */
 int space_trim(struct space *space, uint64_t *ret_bytes);
 
 /* ---- manifest ----------------------------------------------------------- */

@@ -35,7 +35,7 @@
 /* Two groups of frames take turns: one is sealed while the other is being written. */
 #define GROUP_IMAGES 16
 
-/* Spare slots for the first copies of writers, and beyond as many as copies were made. */
+/* Spare slots for the first copies of writers, and beyond twice as many as copies were made. */
 #define SPARES_AHEAD 32u
 
 struct dirty_frame {

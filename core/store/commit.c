@@ -14,7 +14,7 @@
  * pass begins again.  Since latches are held while the record is appended, the order
  * of records is the order of changes for every key.
  *
- * Batches with moves pass the gate exclusively.
+ * Batches with moves, or guards on prefixes, pass the gate exclusively.
  */
 #include "config.h"
 

@@ -35,8 +35,8 @@
 
 #define IDLE_MS 5000
 
-/* Spare slots kept at hand for the copies of writers: not more than frames are dirty,
- * than an eighth of the pool, and than this. */
+/* Spare slots kept at hand for the copies of writers: not more than twice as many as frames
+ * are dirty, than an eighth of the pool, and than this. */
 #define SPARES_MOST 256u
 #define SPARES_SHARE 8u
 

@@ -6,7 +6,7 @@
  * this epoch and has room, and so has the journal.  Then
  *
  *    find the frame, latched        tree_single_latch()
- *    lay the record into the ring   op, key, value: from where they are
+ *    append the record              op, key, value: from where they are
  *    apply, unlatch
  *
  * in one pass through the gate, with journal credit taken before: the same steps in the

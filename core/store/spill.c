@@ -3,7 +3,7 @@
  *
  * Those that were clean are where the manifest says, or said (view.c).  Those that were
  * dirty, and on no checkpoint's list, are in memory alone and cannot be evicted.  When they
- * take more than their share of the slots they are written to free disk frames that no
+ * take more than their share of the slots, or somebody waits for one, they are written to free disk frames that no
  * manifest names: allocated in memory only, so that a crash frees them.
  *
  * An image that is being written is busy: it is not buried meanwhile.  Its slot is latched

@@ -93,7 +93,8 @@ struct store_options {
  * Opens the store on @device, recovering it if it was not closed.  The device goes
  * over to the store on success.  -EMEDIUMTYPE: not a holtfs volume;
  * -EPROTONOSUPPORT: another format version or an unknown incompatible feature;
- * -EUCLEAN: damaged.  Each is logged with its reason.  A read-only open recovers in
+ * -EROFS: an unknown feature that allows reading only; -EUCLEAN: damaged.  Each is
+ * logged with its reason.  A read-only open recovers in
  * memory and writes nothing.
  */
 int store_open(struct device *device, const struct store_options *options, struct store **ret);
@@ -278,7 +279,7 @@ uint32_t store_batch_failed_move(const struct store_batch *batch);
  * No key begins with @prefix any more.  Costs what a move costs; the keys are erased and
  * their space given back in the background, a writer short of space waits for it.  If no
  * key begins with @prefix nothing happens.  Moves and drops of a batch lie apart, except
- * that a drop may clear the destination of a move behind it.
+ * that an earlier one may clear the destination of a move: from just that prefix.
  */
 void store_batch_drop_prefix(struct store_batch *batch, const void *prefix, uint32_t prefix_bytes);
 

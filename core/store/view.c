@@ -17,8 +17,8 @@
  * Where a retained image lies on disk:
  *
  *   NONE      nowhere; its slot is dirty.  The checkpoint under way may be about to write
- *             it (is_checkpoints); if not, it is *spilled* when there are many such, to a
- *             disk frame that no manifest names: a crash frees it, and ends the view
+ *             it (is_checkpoints); if not, it is *spilled* when there are many such or slots are
+ *             wanted, to a disk frame that no manifest names: a crash frees it, and ends the view
  *   MANIFEST  where the manifest says, until a checkpoint gives the frame another place
  *   OWN       in a disk frame that is ours: spilled, or kept from such a checkpoint
  *

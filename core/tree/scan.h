@@ -1,4 +1,4 @@
-/* Scanning: shared by scan.c, scan_frames.c and scan_seek.c. */
+/* Scanning: shared by the files of that name. */
 #ifndef HOLTFS_TREE_SCAN_H
 #define HOLTFS_TREE_SCAN_H
 

@@ -8,10 +8,10 @@
  *
  * Concurrency.  The store has a gate: writers hold it shared; structural steps,
  * moves and the begin of a checkpoint hold it exclusively.  So under the gate no
- * edge between frames changes.  Readers take no gate: hopping from a frame to a
- * child they latch the child, then validate that the parent has not changed since
- * the edge was read; after READ_RESTARTS_MAX failures they ask for the gate
- * (-EBUSY).  Frame latches are taken in ascending frame id when more than one is
+ * edge between frames changes.  Readers take no gate, and at first no latch: they take
+ * versions, and validate them (descend.c, scan_frames.c).  Disturbed, they latch a
+ * child, then validate that the parent has not changed since the edge was read; after
+ * READ_RESTARTS_MAX failures they ask for the gate (-EBUSY).  Frame latches are taken in ascending frame id when more than one is
  * held.
  *
  * Copy on write.  The tree has an *epoch*, raised when a checkpoint begins.  A frame
