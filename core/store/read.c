@@ -135,22 +135,63 @@ int store_get(struct store *store, const void *key, uint32_t key_bytes, void *va
 	return store_get_from(store, &store->tree, key, key_bytes, value, capacity, ret_bytes, ret_version);
 }
 
+int store_longest_prefix_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, struct tree_longest *ret)
+{
+	struct attempt attempt = {.store = store, .tree = tree, .is_exclusive = true};
+	uint32_t most = 2 * pool_slot_count(store->pool);
+	struct tree_longest longest = {0};
+	struct tree_need need = {0};
+	int err;
+
+	for (uint32_t tries = 0; tree->view || tries < most; tries++) {
+		attempt_begin(&attempt);
+		err = tree_longest_prefix(tree, attempt.in_gate, key, key_bytes, &longest, value, capacity, &need);
+		if (attempt_again(&attempt, &err, &need))
+			continue;
+		*ret = longest;
+		return err;
+	}
+	return -EBUSY;
+}
+
+/* The frames of a way that is longer than the pool push each other out; in a view the search
+ * goes on where it was. */
+static int longest_prefix_in_view(struct store *store, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, struct tree_longest *ret)
+{
+	struct store_view *view;
+	int err;
+
+	do {
+		err = store_view_open(store, &view);
+		if (err)
+			return err;
+		err = store_view_longest_prefix(view, key, key_bytes, value, capacity, ret);
+		store_view_close(view);
+	} while (err == -ESTALE);
+	return err;
+}
+
 int store_longest_prefix(struct store *store, const void *key, uint32_t key_bytes,
     uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
     uint64_t *ret_version)
 {
-	struct attempt attempt = {.store = store, .is_exclusive = true};
-	struct tree_need need = {0};
+	struct tree_longest longest;
 	unsigned number = thread_number();
 	int err;
 
 	if (key_bytes == 0)
 		return -EINVAL;
 	counter_add(number, &store->counts[number].gets, 1);
-	do {
-		attempt_begin(&attempt);
-		err = tree_longest_prefix(&store->tree, attempt.in_gate, key, key_bytes,
-		    ret_key_bytes, value, capacity, ret_bytes, ret_version, &need);
-	} while (attempt_again(&attempt, &err, &need));
+	err = store_longest_prefix_from(store, &store->tree, key, key_bytes, value, capacity, &longest);
+	if (err == -EBUSY)
+		err = longest_prefix_in_view(store, key, key_bytes, value, capacity, &longest);
+	if (err && err != -ERANGE)
+		return err;
+	*ret_key_bytes = longest.found_bytes;
+	*ret_bytes = longest.value_bytes;
+	if (ret_version)
+		*ret_version = longest.version;
 	return err;
 }

@@ -344,6 +344,12 @@ bool attempt_again(struct attempt *attempt, int *err, const struct tree_need *ne
 int store_get_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
     void *value, uint32_t capacity, uint32_t *ret_bytes, uint64_t *ret_version);
 
+/* -EBUSY: the way is of more frames than the pool; not in a view. */
+int store_longest_prefix_from(struct store *store, struct tree *tree, const void *key, uint32_t key_bytes,
+    void *value, uint32_t capacity, struct tree_longest *ret);
+int store_view_longest_prefix(struct store_view *view, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, struct tree_longest *ret);
+
 /* ---- single keys of frames that are not in memory (cold.c) -------------------------- */
 
 void cold_init(struct store *store);

@@ -514,6 +514,12 @@ int store_view_get(struct store_view *view, const void *key, uint32_t key_bytes,
 	return store_get_from(view->store, &view->tree, key, key_bytes, value, capacity, ret_bytes, ret_version);
 }
 
+int store_view_longest_prefix(struct store_view *view, const void *key, uint32_t key_bytes, void *value,
+    uint32_t capacity, struct tree_longest *ret)
+{
+	return store_longest_prefix_from(view->store, &view->tree, key, key_bytes, value, capacity, ret);
+}
+
 int store_view_cursor_open(struct store_view *view, const struct store_range *range,
     struct store_cursor **ret)
 {

@@ -36,20 +36,17 @@ struct search {
 	uint32_t capacity;
 	struct look looks[LOOKS_MAX];
 	uint32_t look_count;
-	/* the candidate */
-	bool is_found;
-	uint32_t found_bytes, value_bytes;
-	uint64_t version;
+	struct tree_longest at; /* the way so far, and its candidate */
 };
 
 static void take_candidate(struct search *search, const struct node *node, uint32_t key_bytes)
 {
 	struct leaf_parts leaf = leaf_take_apart(node);
 
-	search->is_found = true;
-	search->found_bytes = key_bytes;
-	search->value_bytes = leaf.value_bytes;
-	search->version = leaf.seq;
+	search->at.is_found = true;
+	search->at.found_bytes = key_bytes;
+	search->at.value_bytes = leaf.value_bytes;
+	search->at.version = leaf.seq;
 	if (leaf.value_bytes <= search->capacity && leaf.value_bytes)
 		memcpy(search->value, leaf.value, leaf.value_bytes);
 }
@@ -133,25 +130,22 @@ static bool still_holds(const struct search *search)
 static int search_once(struct search *search, struct tree_need *need)
 {
 	struct tree_edge edge = {.slot = POOL_NO_SLOT};
-	uint64_t frame_id = search->tree->root_id;
-	uint32_t depth = 0;
+	struct tree_longest *at = &search->at;
 
-	search->is_found = false;
 	search->look_count = 0;
 	for (unsigned hops = 0; hops < TREE_HOPS_MAX; hops++) {
 		const struct node_crossing *crossing;
-		uint32_t slot, had = search->found_bytes;
-		bool was_found = search->is_found;
-		int err = tree_hop_latch(search->tree, search->in_gate, &edge, frame_id, &slot, need);
+		uint32_t slot, had = at->found_bytes;
+		bool was_found = at->is_found;
+		int err = tree_hop_latch(search->tree, search->in_gate, &edge, at->frame_id, &slot, need);
 
 		if (err)
 			return err;
-		err = look_into(search, tree_image(search->tree, slot), &depth, &crossing);
+		err = look_into(search, tree_image(search->tree, slot), &at->depth, &crossing);
 		if (!err)
-			err = note_look(search, slot, search->is_found &&
-				(!was_found || search->found_bytes != had));
+			err = note_look(search, slot, at->is_found && (!was_found || at->found_bytes != had));
 		if (crossing)
-			frame_id = from_le64(crossing->frame_id);
+			at->frame_id = from_le64(crossing->frame_id);
 		tree_hop_leave(search->tree, slot, &edge);
 		if (err)
 			return err;
@@ -162,25 +156,25 @@ static int search_once(struct search *search, struct tree_need *need)
 }
 
 int tree_longest_prefix(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
-    uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
-    uint64_t *ret_version, struct tree_need *need)
+    struct tree_longest *longest, void *value, uint32_t capacity, struct tree_need *need)
 {
 	struct search search = {.tree = tree, .in_gate = in_gate, .key = key, .key_bytes = key_bytes,
 	    .value = value, .capacity = capacity};
 	uint64_t moves = atomic_load(&tree->move_count);
 	int err = -ESTALE;
 
-	for (unsigned i = 0; i < READ_RESTARTS_MAX && err == -ESTALE; i++)
+	for (unsigned i = 0; i < READ_RESTARTS_MAX && err == -ESTALE; i++) {
+		/* What a view sees stays as it is: the search goes on where it lacked a frame. */
+		search.at = tree->view && longest->frame_id ? *longest :
+								 (struct tree_longest){.frame_id = tree->root_id};
 		err = search_once(&search, need);
+	}
 	if (err == -ESTALE || (!in_gate && moves != atomic_load(&tree->move_count)))
 		return -EBUSY;
+	*longest = search.at;
 	if (err)
 		return err;
-	if (!search.is_found)
+	if (!longest->is_found)
 		return -ENOENT;
-	*ret_key_bytes = search.found_bytes;
-	*ret_bytes = search.value_bytes;
-	if (ret_version)
-		*ret_version = search.version;
-	return search.value_bytes > capacity ? -ERANGE : 0;
+	return longest->value_bytes > capacity ? -ERANGE : 0;
 }

@@ -148,13 +148,23 @@ int tree_copy_found(const void *image, const struct image_path *path, void *valu
 /* Does the search that lacked a frame still come to it?  (@need is of this tree.) */
 bool tree_need_holds(struct tree *tree, const struct tree_need *need);
 
+/* How far the search for a longest prefix has come, and the longest so far; its value is the
+ * caller's.  Zeros at first. */
+struct tree_longest {
+	uint64_t frame_id;
+	uint32_t depth;
+	bool is_found;
+	uint32_t found_bytes, value_bytes;
+	uint64_t version;
+};
+
 /*
- * The longest key that @key begins with, and its value as tree_get() has it.  -ENOENT:
- * none.  -EBUSY: call again with the gate held exclusively.
+ * The longest key that @key begins with, @longest, and its value as tree_get() has it.
+ * -ENOENT: none.  -EBUSY: call again with the gate held exclusively.  In a view a search
+ * that lacked a frame goes on there, else at the root.
  */
 int tree_longest_prefix(struct tree *tree, bool in_gate, const uint8_t *key, uint32_t key_bytes,
-    uint32_t *ret_key_bytes, void *value, uint32_t capacity, uint32_t *ret_bytes,
-    uint64_t *ret_version, struct tree_need *need);
+    struct tree_longest *longest, void *value, uint32_t capacity, struct tree_need *need);
 
 /* ---- scanning (scan.c) ------------------------------------------------------------ */
 

@@ -274,6 +274,39 @@ START_TEST(store_cuts_nothing_off_that_has_become_small)
 }
 END_TEST
 
+/* Each key begins with the one before, and four fill a frame. */
+START_TEST(store_finds_the_longest_prefix_on_a_way_longer_than_the_pool)
+{
+	static uint8_t value[STORE_VALUE_MAX];
+	enum { LEVELS = 100 };
+	uint32_t found, bytes;
+	char key[2 * LEVELS + 2];
+	struct store_counters counters;
+
+	open_store(&small);
+	for (uint32_t i = 1; i <= LEVELS; i++) {
+		memset(key + 2 * (i - 1), 'd', 1);
+		memset(key + 2 * (i - 1) + 1, '/', 1);
+		value[0] = (uint8_t)i;
+		ck_ok(store_put(store, key, 2 * i, value, sizeof(value), NULL, NULL));
+	}
+	ck_ok(store_checkpoint(store));
+	store_counters(store, &counters);
+	ck_assert_uint_gt(counters.tree_frames, counters.cache_slots);
+	key[2 * LEVELS] = 'x';
+	ck_ok(store_longest_prefix(store, key, 2 * LEVELS + 1, &found, value, sizeof(value), &bytes, NULL));
+	ck_assert_uint_eq(found, 2 * LEVELS);
+	ck_assert_uint_eq(bytes, sizeof(value));
+	ck_assert_uint_eq(value[0], LEVELS);
+	key[2 * LEVELS - 1] = 'x';
+	ck_ok(store_longest_prefix(store, key, 2 * LEVELS, &found, value, sizeof(value), &bytes, NULL));
+	ck_assert_uint_eq(found, 2 * LEVELS - 2);
+	ck_assert_uint_eq(value[0], LEVELS - 1);
+	store_counters(store, &counters);
+	ck_assert_uint_eq(counters.views, 0);
+}
+END_TEST
+
 void add_frame_tests(TCase *tcase)
 {
 	tcase_add_test(tcase, store_cuts_off_what_a_long_name_leaves_no_room_for);
@@ -281,6 +314,7 @@ void add_frame_tests(TCase *tcase)
 	tcase_add_test(tcase, store_cuts_a_large_subtree_off_before_it_moves);
 	tcase_add_loop_test(tcase, store_moves_onto_frames_without_keys, 0, 2);
 	tcase_add_loop_test(tcase, store_keeps_no_frames_that_moves_and_drops_leave_empty, 0, 2);
+	tcase_add_test(tcase, store_finds_the_longest_prefix_on_a_way_longer_than_the_pool);
 	tcase_add_test(tcase, store_does_not_list_a_frame_that_has_no_end);
 	tcase_add_loop_test(tcase, store_counts_frames_without_keys, 0, 3);
 }
