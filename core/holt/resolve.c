@@ -426,18 +426,21 @@ static void add_moves(struct attempt *attempt)
 
 /* ---- the attempt ------------------------------------------------------------------- */
 
+/* What a guard says is absent need not be deleted behind it. */
+static bool is_deleted(const struct key_state *state)
+{
+	return state->is_written && !state->is_there && state->known != ABSENT;
+}
+
 static void add_writes(struct attempt *attempt)
 {
 	for (uint32_t i = 0; i < attempt->key_count; i++) {
 		const struct key_state *state = &attempt->keys[i];
 
-		/* What is not there need not be deleted. */
-		if (!state->is_written || (!state->is_there && state->known == ABSENT))
-			continue;
-		if (state->is_there)
+		if (state->is_written && state->is_there)
 			store_batch_put(attempt->store_batch, state->key, state->key_bytes,
 			    state->value, state->value_bytes);
-		else
+		else if (is_deleted(state))
 			store_batch_delete(attempt->store_batch, state->key, state->key_bytes);
 	}
 }
@@ -479,7 +482,7 @@ static int ask_guards(struct attempt *attempt, struct piece any_key)
 	for (uint32_t i = 0; i < attempt->key_count; i++) {
 		const struct key_state *state = &attempt->keys[i];
 
-		if (state->is_written && !state->is_there)
+		if (is_deleted(state))
 			store_batch_delete(attempt->store_batch, state->key, state->key_bytes);
 	}
 	store_batch_require_absent(attempt->store_batch, key, any_key.bytes);

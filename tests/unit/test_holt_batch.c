@@ -100,6 +100,12 @@ START_TEST(batch_says_which_operation_fails_first_whatever_the_reason)
 	holt_batch_put(batch, S("b"), S("1"));
 	holt_batch_put_if_absent(batch, S("b"), S("2"));
 	expect(-ENOTEMPTY, 1);
+	/* Deleted behind the guard. */
+	holt_batch_require_prefix_empty(batch, S("a"));
+	holt_batch_delete(batch, S("a"));
+	holt_batch_delete(batch, S("a2"));
+	holt_batch_rename(batch, S("x"), S("y"), 0);
+	expect(-ENOTEMPTY, 0);
 	ck_assert_str_eq(list_all(), "a=old a2=old");
 }
 END_TEST
