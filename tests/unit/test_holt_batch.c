@@ -167,6 +167,14 @@ START_TEST(batch_longer_than_a_record_is_refused)
 	ck_assert_str_eq(list_all(), "");
 	holt_batch_put(batch, S("a"), S("1"));
 	expect(0, SIZE_MAX);
+	/* 2 MiB are the limit: 34 keys of 60 000 bytes are less, 35 more. */
+	for (unsigned count = 34; count <= 35; count++) {
+		for (unsigned i = 0; i < count; i++) {
+			large[0] = (char)('a' + i);
+			holt_batch_delete(batch, large, 60000);
+		}
+		expect(count == 34 ? 0 : -E2BIG, SIZE_MAX);
+	}
 }
 END_TEST
 
