@@ -296,7 +296,7 @@ static void vote(struct visit *visit)
 /* Is it time to load the frame whole?  The vote begins anew then, and if it took too long. */
 static bool is_elected(struct visit *visit)
 {
-	uint64_t frames = atomic_load_explicit(&visit->store->tree_frames, memory_order_relaxed);
+	uint64_t frames = store_tree_frames(visit->store);
 	struct piece_index *index;
 	uint32_t gets;
 

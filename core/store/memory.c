@@ -37,7 +37,6 @@ static int plant_root(struct store *store)
 	err = store_promise(store, 1, true);
 	if (!err) {
 		tree_plant(&store->tree, slot);
-		atomic_store(&store->tree_frames, 1);
 		atomic_store(&store->frames_ever, 1);
 	}
 	store_promise_end(store);

@@ -153,10 +153,8 @@ static int note_gap(void *ctx, uint64_t frame_id, const struct manifest_place *p
 	struct id_walk *walk = ctx;
 	int err = 0;
 
-	if (place) {
-		atomic_fetch_add_explicit(&walk->store->tree_frames, 1, memory_order_relaxed);
+	if (place)
 		atomic_fetch_add_explicit(&walk->store->frames_ever, 1, memory_order_relaxed);
-	}
 	while (walk->next < frame_id && !err)
 		err = id_list_add(&walk->store->free_ids, walk->next++);
 	walk->next = frame_id + 1;

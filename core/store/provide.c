@@ -142,7 +142,6 @@ uint64_t store_take_id(void *ctx)
 	else
 		id = store->next_id++;
 	mutex_unlock(&store->dirty_mutex);
-	atomic_fetch_add_explicit(&store->tree_frames, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&store->frames_ever, 1, memory_order_relaxed);
 	return id;
 }
@@ -159,7 +158,14 @@ void store_frame_dropped(void *ctx, uint64_t frame_id)
 		store->out_of_memory = true;
 	mutex_unlock(&store->dirty_mutex);
 	atomic_fetch_add_explicit(&store->stats.frames_dropped, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&store->tree_frames, 1, memory_order_relaxed);
+}
+
+uint64_t store_tree_frames(struct store *store)
+{
+	/* First, or one that is made and dropped in between would be missing. */
+	uint64_t dropped = atomic_load(&store->stats.frames_dropped);
+
+	return atomic_load(&store->frames_ever) - dropped;
 }
 
 /* ---- slots ----------------------------------------------------------------------- */

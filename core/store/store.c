@@ -142,7 +142,7 @@ void store_counters(struct store *store, struct store_counters *ret)
 	    .fallbacks = atomic_load(&stats->fallbacks),
 	    .replayed_records = atomic_load(&stats->replayed_records),
 	    .cow_copies = atomic_load(&tree->cow_copies),
-	    .tree_frames = atomic_load(&store->tree_frames),
+	    .tree_frames = store_tree_frames(store),
 	    .dirty_frames = atomic_load(&store->dirty_count),
 	};
 	count_parts(store, ret);

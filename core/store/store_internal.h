@@ -90,8 +90,7 @@ struct store {
 	uint64_t next_id;	 /* likewise */
 	bool out_of_memory;	 /* likewise: a list could not grow */
 
-	_Atomic uint64_t tree_frames; /* of the trees, in the pool or not */
-	_Atomic uint64_t frames_ever; /* and those that went since opening */
+	_Atomic uint64_t frames_ever; /* of the trees, with those that went since opening */
 	_Atomic uint64_t empty_frames; /* of both trees: see struct tree */
 	_Atomic uint32_t dirty_count; /* frames in the pool the disk does not have */
 	_Atomic bool is_short_of_slots; /* somebody got none since views_spill() */
@@ -223,6 +222,9 @@ void store_return_spares(struct store *store, struct tree_spares *spares);
 /* Gate held: what the tree asked for under it exists.  -EUCLEAN: a frame is referred to
  * that is neither in memory nor in the manifest; logged. */
 int store_check_need(struct store *store, const struct tree_need *need);
+
+/* Frames of the trees, in the pool or not. */
+uint64_t store_tree_frames(struct store *store);
 
 /* Reads a frame into the pool.  -ENOENT: the manifest does not know it. */
 int store_load_frame(struct store *store, uint64_t frame_id);
