@@ -2,10 +2,10 @@
  * The volume as a device: reads, writes and flushes of whole blocks.
  *
  * Back ends behind one interface: `uring` (io_uring, with registered file and
- * buffers where the kernel allows), `sync` (pread/pwrite), `memory`,
- * functions of the caller, an overlay that keeps what is written elsewhere, and for tests
- * `recording` (every write and flush kept, to cut the power at any of them) and
- * `faulty` (fails the Nth operation); see device_test.h for the last two.
+ * buffers where the kernel allows), `sync` (pread/pwrite), `memory`, functions of the
+ * caller, an overlay that keeps what is written elsewhere, and for tests `recording`
+ * (every write and flush kept, to cut the power at any of them) and `faulty` (fails the
+ * Nth operation); see device_test.h for the last two.
  *
  * A *request* is one read or write.  A *batch* counts requests under way; many
  * requests of one batch run at once, in any order.  Between submit and the end of

@@ -72,8 +72,8 @@ int fs_close(struct fs *fs); /* NULL allowed */
 /* As if the process had died here.  For tests. */
 void fs_abandon(struct fs *fs);
 
-/* Starts the worker thread, if there is to be one; called once
- * after the daemon has gone to the background. */
+/* Starts the worker thread, if there is to be one; called once after the daemon has gone
+ * to the background. */
 int fs_start(struct fs *fs);
 
 /* ---- names -------------------------------------------------------------- */

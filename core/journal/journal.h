@@ -5,8 +5,9 @@
  * journal's size.  LSNs are never reset or issued twice in a volume's life.
  * Records are appended to a ring in memory (journal_append) and written out in
  * whole blocks by whoever first asks for durability (journal_sync), or by a thread when
- * half of the ring is full: all that wait share one write and one flush, and no block is written twice, because a flush
- * ends with a PAD record up to the next block boundary.
+ * half of the ring is full: all that wait share one write and one flush, and no block
+ * is written twice, because a flush ends with a PAD record up to the next block
+ * boundary.
  *
  *    tail            durable        written         end
  *     |  checkpointed |  on disk,   |  in the ring  |

@@ -2,11 +2,11 @@
  * The frame pool: one slab of 512 KiB slots for everything held in memory.
  *
  * A *slot* is a place in the slab and, at the same time, the index of an io_uring
- * registered buffer (beyond 8 GiB some slots share one).  A slot is free (on a lock-free list), *leased* (owned by one
- * party alone: a data segment, a scratch frame, an image being loaded), or *live*
- * (it holds the current image of a frame that the table names).  A live slot is
- * protected by its latch; live slots that are clean, unpinned and not recently
- * used are evicted when the free list runs out.
+ * registered buffer (beyond 8 GiB some slots share one).  A slot is free (on a
+ * lock-free list), *leased* (owned by one party alone: a data segment, a scratch
+ * frame, an image being loaded), or *live* (it holds the current image of a frame that
+ * the table names).  A live slot is protected by its latch; live slots that are clean,
+ * unpinned and not recently used are evicted when the free list runs out.
  *
  *          lease              publish
  *   free ---------> leased ------------> live
