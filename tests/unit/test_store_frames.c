@@ -281,9 +281,11 @@ START_TEST(store_finds_the_longest_prefix_on_a_way_longer_than_the_pool)
 	enum { LEVELS = 100 };
 	uint32_t found, bytes;
 	char key[2 * LEVELS + 2];
+	struct store_options options = small;
 	struct store_counters counters;
 
-	open_store(&small);
+	options.keep_device = true;
+	open_store(&options);
 	for (uint32_t i = 1; i <= LEVELS; i++) {
 		memset(key + 2 * (i - 1), 'd', 1);
 		memset(key + 2 * (i - 1) + 1, '/', 1);
@@ -304,6 +306,13 @@ START_TEST(store_finds_the_longest_prefix_on_a_way_longer_than_the_pool)
 	ck_assert_uint_eq(value[0], LEVELS - 1);
 	store_counters(store, &counters);
 	ck_assert_uint_eq(counters.views, 0);
+	/* Where nothing can be written it is looked for in a view too. */
+	ck_ok(store_close(store));
+	options.is_read_only = true;
+	options.keep_device = false;
+	open_store(&options);
+	ck_ok(store_longest_prefix(store, key, 2 * LEVELS, &found, value, sizeof(value), &bytes, NULL));
+	ck_assert_uint_eq(found, 2 * LEVELS - 2);
 }
 END_TEST
 
